@@ -1,0 +1,178 @@
+# ballast: one Makefile, nothing generated but build/. `make help` lists the targets.
+#
+# Three builds of the same sources: plain (build/), with gcc's sanitizers (build/asan/) and for fuzzing with clang
+# (build/fuzz/). Objects depend on this file, so that a change of flags here rebuilds them.
+
+CC        ?= cc
+CLANG     ?= clang
+CFLAGS    ?= -O2 -g
+WERROR    ?= -Werror
+PREFIX    ?= /usr/local
+JOBS      ?= $(shell nproc 2>/dev/null || echo 2)
+# Seconds each fuzz target runs: `make fuzz FUZZ_SECONDS=600`.
+FUZZ_SECONDS ?= 60
+
+# Cutting text short is what snprintf is for here; whether gcc can tell changes with every flag.
+WARNINGS  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unknown-warning-option \
+             -Wno-format-truncation $(WERROR)
+BASE      := -std=gnu11 -pthread -I. -MMD -MP $(WARNINGS)
+LIBS      := -lglpk -lcsv -ljansson -ldnnl -luring -lpcre2-8 -lhwloc -lm -lpthread -lgomp -ldl
+ASAN      := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ      := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+
+# `make V=1` shows whole commands instead of a line each.
+say        = $(if $(V),,@printf '  %-5s %s\n' $(1) $@;)
+
+B         := build
+LIB_SRC   := $(wildcard model/*.c solver/*.c executor/*.c executor/cpu/*.c executor/sim/*.c traces/*.c plots/*.c)
+CLI_SRC   := $(filter-out cli/ballast.c,$(wildcard cli/*.c))
+TEST_SRC  := $(wildcard tests/test_*.c)
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC := $(wildcard bench/bench_*.c)
+DATA      := $(wildcard model/data/*/*.json)
+
+TESTS      := $(TEST_SRC:tests/%.c=$B/tests/%)
+ASAN_TESTS := $(TEST_SRC:tests/%.c=$B/asan/tests/%)
+FUZZERS    := $(FUZZ_SRC:tests/fuzz/%.c=$B/fuzz/%)
+BENCHES    := $(BENCH_SRC:bench/%.c=$B/bench/%)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+.PHONY: help all test check demo bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
+        install uninstall FORCE
+
+all: $B/ballast ## build build/ballast (the default)
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+# -- sources to objects: a rule for each of the three builds ---------------------------------------------------------
+
+$B/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(BASE) $(CPPFLAGS) $(CFLAGS) $(EXTRA) -c $< -o $@
+
+$B/asan/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(BASE) $(CPPFLAGS) $(ASAN) $(EXTRA) -c $< -o $@
+
+$B/fuzz/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CLANG)$(CLANG) $(BASE) $(CPPFLAGS) $(FUZZ) -fsanitize=fuzzer-no-link,address,undefined $(EXTRA) -c $< -o $@
+
+# Presets and machine profiles travel inside the binary.
+$B/gen/data.S: scripts/embed_data.sh $(DATA) $B/gen/data.list
+	@mkdir -p $(@D)
+	$(call say,GEN)scripts/embed_data.sh $@
+
+$B/gen/data.o: $B/gen/data.S Makefile
+	$(call say,AS)$(CC) -c $< -o $@
+
+# Files whose content is a fact of this moment; they change only when it does. A source that vanished changes its list, so
+# that no archive keeps a stale member.
+update = mkdir -p $(@D); printf '%s\n' '$(1)' | cmp -s - $@ || printf '%s\n' '$(1)' >$@
+$B/gen/data.list: FORCE
+	@$(call update,$(DATA))
+$B/gen/lib.list: FORCE
+	@$(call update,$(LIB_SRC))
+$B/gen/cli.list: FORCE
+	@$(call update,$(CLI_SRC))
+$B/gen/commit: FORCE
+	@$(call update,$(shell git describe --always --dirty 2>/dev/null))
+
+$B/obj/cli/version.o $B/asan/obj/cli/version.o: CPPFLAGS += -DBALLAST_COMMIT='"$(shell cat $B/gen/commit 2>/dev/null)"'
+$B/obj/cli/version.o $B/asan/obj/cli/version.o: $B/gen/commit
+
+# -- archives and programs -------------------------------------------------------------------------------------------
+
+archive = $(call say,AR)mkdir -p $(@D); rm -f $@; ar rcs $@ $(filter %.o,$^)
+
+$B/libballast.a: $(LIB_SRC:%.c=$B/obj/%.o) $B/gen/data.o $B/gen/lib.list
+	$(archive)
+$B/libcli.a: $(CLI_SRC:%.c=$B/obj/%.o) $B/gen/cli.list
+	$(archive)
+$B/asan/libballast.a: $(LIB_SRC:%.c=$B/asan/obj/%.o) $B/gen/data.o $B/gen/lib.list
+	$(archive)
+$B/asan/libcli.a: $(CLI_SRC:%.c=$B/asan/obj/%.o) $B/gen/cli.list
+	$(archive)
+$B/fuzz/libballast.a: $(LIB_SRC:%.c=$B/fuzz/obj/%.o) $B/gen/data.o $B/gen/lib.list
+	$(archive)
+
+$B/ballast: $B/obj/cli/ballast.o $B/libcli.a $B/libballast.a
+	$(call say,LD)$(CC) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$B/tests/%: $B/obj/tests/%.o $B/libcli.a $B/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -pthread $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+
+$B/asan/tests/%: $B/asan/obj/tests/%.o $B/asan/libcli.a $B/asan/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -pthread $(ASAN) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+
+$B/fuzz/%: $B/fuzz/obj/tests/fuzz/%.o $B/fuzz/libballast.a
+	$(call say,LD)$(CLANG) -pthread -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$B/bench/%: $B/obj/bench/%.o $B/libcli.a $B/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# -- what people type ------------------------------------------------------------------------------------------------
+
+test-build: all $(TESTS)
+asan-build: $(ASAN_TESTS)
+fuzz-build: $(FUZZERS)
+
+test: ## install what is missing, build, run every test (units, CLI, sanitizers, short fuzzing, layers, format)
+	@scripts/install_deps.sh test
+	@$(MAKE) --no-print-directory -j$(JOBS) test-build asan-build
+	@scripts/run_tests.sh $(TESTS) $(sort $(wildcard tests/test_*.sh)) scripts/layers.sh scripts/check_format.sh \
+	    $(ASAN_TESTS) scripts/check_fuzz.sh
+
+check: ## the quick part of test: units, CLI, layers, format
+	@scripts/install_deps.sh test
+	@$(MAKE) --no-print-directory -j$(JOBS) test-build
+	@scripts/run_tests.sh $(TESTS) $(sort $(wildcard tests/test_*.sh)) scripts/layers.sh scripts/check_format.sh
+
+demo: ## install what is missing, build, profile this machine, plan, run, trace, plot and report (under 3 minutes)
+	@scripts/install_deps.sh run
+	@$(MAKE) --no-print-directory -j$(JOBS) WERROR= all
+	@scripts/demo.sh
+
+bench: all $(BENCHES) ## build and run every benchmark in bench/
+	@for b in $(BENCHES); do echo "== $$b"; $$b || exit; done
+
+asan: asan-build ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/run_tests.sh $(ASAN_TESTS)
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS (60) seconds
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run_tests.sh scripts/check_fuzz.sh
+
+layers: ## check who includes whom, and file sizes
+	@scripts/layers.sh
+
+format: ## reformat every C file with clang-format
+	@scripts/format.sh
+
+format-check: ## check the formatting, change nothing
+	@scripts/format.sh --check
+
+lint: ## static analysis with cppcheck
+	@scripts/check_lint.sh
+
+deps: ## install the packages that are missing for building, running and testing
+	@scripts/install_deps.sh test
+
+install: all ## install into PREFIX (/usr/local), honouring DESTDIR
+	install -D -m 755 $B/ballast $(DESTDIR)$(PREFIX)/bin/ballast
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/ballast/LICENSE
+	install -d $(DESTDIR)$(PREFIX)/share/ballast/plots
+	install -m 644 $(wildcard plots/*.gp) $(DESTDIR)$(PREFIX)/share/ballast/plots
+
+uninstall: ## remove what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/bin/ballast $(DESTDIR)$(PREFIX)/share/doc/ballast $(DESTDIR)$(PREFIX)/share/ballast
+
+clean: ## remove build/
+	rm -rf $B
+
+-include $(shell find $B -name '*.d' 2>/dev/null)
