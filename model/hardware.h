@@ -1,0 +1,75 @@
+/* hardware.h - a machine: an ordered list of memory tiers, the links between neighbours, and the compute units on them.
+ *
+ * Tier 0 is nearest to the accelerator. GPU + CPU + disk is {gpu, cpu, disk}; a machine without a GPU is {ram, disk}. Link i
+ * joins tier i (upper) to tier i+1 (lower). The last tier is the disk. Files are strict JSON with units; see docs/formats.md.
+ */
+#ifndef BALLAST_MODEL_HARDWARE_H
+#define BALLAST_MODEL_HARDWARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/error.h"
+#include "model/format.h"
+
+#define TIERS_MAX 4
+#define COMPUTES_MAX 2
+#define CURVE_MAX 32
+
+/* A rate as a function of size, sampled at increasing x; between samples linear in log-log, outside the nearest sample. */
+struct curve {
+    int n;
+    double x[CURVE_MAX];
+    double y[CURVE_MAX];
+};
+double curve_at(const struct curve *c, double x); /* c->n >= 1, x > 0 */
+
+enum tier_kind { TIER_DEVICE, TIER_HOST, TIER_DISK };
+
+struct tier {
+    char name[16];
+    enum tier_kind kind;
+    int64_t capacity_bytes; /* what may be used of it: budgets narrow this */
+};
+
+struct link {
+    struct curve read_bytes_per_s;  /* lower -> upper, by bytes of one transfer */
+    struct curve write_bytes_per_s; /* upper -> lower */
+    double read_latency_s;          /* added once per transfer */
+    double write_latency_s;
+};
+
+struct compute {
+    char name[16];
+    int tier;                    /* the tier whose memory it works in */
+    enum format activation;      /* F32 or F16: how hidden states are kept between layers */
+    char math[8];                /* "f32", "bf16" or "f16": operands of the matrix products */
+    int threads;                 /* CPU threads it was measured with; 0 for a device */
+    struct curve matmul[FORMAT_COUNT]; /* FLOP/s by rows of the activation, weights in that format; n == 0: not measured */
+    double attention_prefill_flops_per_s;              /* causal, counted as 4*H*e per (query, visible key) pair */
+    double attention_decode_bytes_per_s[FORMAT_COUNT]; /* cache bytes read per second; 0: not measured */
+    double memory_bytes_per_s;   /* element-wise passes */
+    double launch_s;             /* fixed cost of one operation */
+    int64_t workspace_bytes;     /* fixed scratch the backend reserves on `tier` */
+};
+
+struct hardware {
+    char name[64];
+    char estimate[16]; /* "measured", "mixed" or "datasheet" */
+    int n_tiers;
+    struct tier tier[TIERS_MAX];
+    struct link link[TIERS_MAX - 1];
+    int n_computes; /* computes[0] is on tier 0; an optional second one is on tier 1 */
+    struct compute compute[COMPUTES_MAX];
+};
+
+/* Loads `path`; if no such file exists and it has no '/', the built-in profile of that name ("t4-gcp"). */
+enum status hardware_load(struct hardware *hw, const char *path, struct error *err);
+enum status hardware_parse(struct hardware *hw, const char *path, const char *text, size_t n, struct error *err);
+/* Writes a file that hardware_load reads back; `source` goes into every "source" field. Atomic: temporary file and rename. */
+enum status hardware_save(const struct hardware *hw, const char *path, const char *source, struct error *err);
+int hardware_tier(const struct hardware *hw, const char *name); /* index, or -1 */
+/* Parses "gpu=16GiB" and narrows that tier; an unknown tier, or more than the profile has, is an error. */
+enum status hardware_budget(struct hardware *hw, const char *text, struct error *err);
+
+#endif
