@@ -1,0 +1,35 @@
+/* lp.h - the placement LP: the best fractions for one cost table, and what limits them. The only user of glpk.h is lp.c.
+ *
+ * minimise  T = sum over phases of steps[p] * (t[p] + fill[p])
+ * subject to t[p] >= busy[p][r] for every resource r (or the sum of them without overlap),
+ *            peak[p][tier] <= capacity[tier],  fractions of each class sum to 1 and lie in [0, 1].
+ */
+#ifndef BALLAST_SOLVER_LP_H
+#define BALLAST_SOLVER_LP_H
+
+#include "model/cost.h"
+
+struct lp_solution {
+    double fraction[CLASS_COUNT][TIERS_MAX];
+    double total_s;
+    /* Dual values: how much T changes per unit. */
+    double capacity_dual[PHASE_COUNT][TIERS_MAX];     /* s per byte of tier capacity, <= 0 */
+    double resource_dual[PHASE_COUNT][RESOURCES_MAX]; /* weight of each resource row, >= 0: which ones bind */
+    /* When it does not fit: the least overshoot in bytes over any placement (summed over the tiers), the tier with most of it,
+     * and each tier's part; `fraction` is that placement. */
+    double missing_bytes;
+    int missing_tier;
+    double overshoot_bytes[TIERS_MAX];
+};
+
+/* One GLPK problem kept between calls of the same shape, so that a new table warm-starts from the last basis (dual simplex). */
+struct lp;
+enum status lp_new(struct lp **out, int n_tiers, int n_resources, struct error *err);
+void lp_free(struct lp *lp);
+
+/* STATUS_DOES_NOT_FIT (with missing_* filled) when no fractions satisfy the capacities. A class tier in `forbid` is fixed at 0:
+ * bit (class * TIERS_MAX + tier). */
+enum status lp_solve(struct lp *lp, const struct cost *c, const double capacity_bytes[TIERS_MAX], uint32_t forbid,
+                     struct lp_solution *out, struct error *err);
+
+#endif

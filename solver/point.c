@@ -1,0 +1,222 @@
+#include "solver/point.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+/* Exact peaks differ from the table's by alignment and rounding to rows and sequences; a few rounds settle it. */
+#define REALISE_ROUNDS 8
+#define SHRINK_LEAST_BYTES 65536
+
+enum status problem_new(struct problem *pr, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                        const struct search_options *o, struct error *err)
+{
+    *pr = (struct problem){.a = a, .hw = hw, .w = w, .o = o};
+    return lp_new(&pr->lp, hw->n_tiers, resource_count(hw), err);
+}
+
+void problem_free(struct problem *pr)
+{
+    lp_free(pr->lp);
+    pr->lp = NULL;
+}
+
+int problem_switches(const struct problem *pr, struct policy out[SWITCHES_MAX])
+{
+    static const int bits[] = {16, 4};
+    const struct search_options *o = pr->o;
+    const int near_most = pr->hw->n_computes > 1 ? 1 : 0;
+    int n = 0;
+
+    for (int wb = 0; wb < 2; wb++)
+        for (int cb = 0; cb < 2; cb++)
+            for (int near = 0; near <= near_most; near++) {
+                if ((o->weight_bits && o->weight_bits != bits[wb]) || (o->cache_bits && o->cache_bits != bits[cb]) ||
+                    (o->attention_near_cache >= 0 && o->attention_near_cache != near))
+                    continue;
+                policy_default(&out[n], pr->hw->n_tiers);
+                out[n].gpu_batch_size = o->gpu_batch_size > 0 ? o->gpu_batch_size : 1;
+                out[n].num_gpu_batches = o->num_gpu_batches > 0 ? o->num_gpu_batches : 1;
+                out[n].weight_bits = bits[wb];
+                out[n].cache_bits = bits[cb];
+                out[n].attention_near_cache = near;
+                out[n].prefetch = o->prefetch > 0 ? o->prefetch : 3;
+                n++;
+            }
+    return n;
+}
+
+enum status point_build(const struct problem *pr, struct point *pt, struct error *err)
+{
+    return cost_build(&pt->cost, pr->a, pr->hw, pr->w, &pt->policy, err);
+}
+
+static enum status solve_within(struct problem *pr, struct point *pt, const double capacity_bytes[TIERS_MAX], struct error *err)
+{
+    const enum status status = lp_solve(pr->lp, &pt->cost, capacity_bytes, pr->o->forbid, &pt->solution, err);
+
+    pr->lps++;
+    if (status == STATUS_OK)
+        memcpy(pt->policy.fraction, pt->solution.fraction, sizeof(pt->policy.fraction));
+    return status;
+}
+
+static void capacities(const struct problem *pr, double out[TIERS_MAX])
+{
+    for (int k = 0; k < TIERS_MAX; k++)
+        out[k] = k < pr->hw->n_tiers ? (double)pr->hw->tier[k].capacity_bytes : 0;
+}
+
+enum status point_solve(struct problem *pr, struct point *pt, struct error *err)
+{
+    double capacity_bytes[TIERS_MAX];
+    enum status status;
+
+    capacities(pr, capacity_bytes);
+    status = solve_within(pr, pt, capacity_bytes, err);
+    if (status == STATUS_OK)
+        pt->relaxed_throughput_tok_s = pt->solution.total_s > 0 ? pt->cost.tokens / pt->solution.total_s : 0;
+    return status;
+}
+
+/* -- from the LP to an executable policy ---------------------------------------------------------------------------- */
+
+static void predict_relaxed(const struct problem *pr, struct point *pt)
+{
+    cost_predict(&pt->cost, pt->policy.fraction, &pt->prediction);
+    for (int k = 0; k < pr->hw->n_tiers; k++)
+        pt->peak_bytes[k] = (int64_t)ceil(fmax(pt->prediction.peak_bytes[PHASE_PREFILL][k],
+                                               pt->prediction.peak_bytes[PHASE_DECODE][k]));
+}
+
+/* Notes in pt->solution by how much the exact peaks exceed the tiers; true if they do not. */
+static bool peaks_fit(const struct problem *pr, struct point *pt)
+{
+    struct lp_solution *s = &pt->solution;
+
+    s->missing_bytes = 0;
+    s->missing_tier = 0;
+    for (int k = 0; k < pr->hw->n_tiers; k++) {
+        const int64_t excess = pt->peak_bytes[k] - pr->hw->tier[k].capacity_bytes;
+        s->overshoot_bytes[k] = excess > 0 ? (double)excess : 0;
+        s->missing_bytes += s->overshoot_bytes[k];
+        if (s->overshoot_bytes[k] > s->overshoot_bytes[s->missing_tier])
+            s->missing_tier = k;
+    }
+    return s->missing_bytes == 0;
+}
+
+/* Takes from the LP's capacities what was too much, and a bit more each round. */
+static void shrink(const struct problem *pr, const struct point *pt, int round, double capacity_bytes[TIERS_MAX])
+{
+    for (int k = 0; k < pr->hw->n_tiers; k++)
+        if (pt->solution.overshoot_bytes[k] > 0)
+            capacity_bytes[k] -= pt->solution.overshoot_bytes[k] * (1 + 0.25 * (round + 1)) + SHRINK_LEAST_BYTES;
+}
+
+enum status point_realise(struct problem *pr, struct point *pt, struct error *err)
+{
+    double capacity_bytes[TIERS_MAX];
+    struct lp_solution exact;
+    enum status status;
+
+    if (!pr->o->realise) {
+        predict_relaxed(pr, pt);
+        return STATUS_OK;
+    }
+    capacities(pr, capacity_bytes);
+    for (int round = 0; round < REALISE_ROUNDS; round++) {
+        memset(pt->peak_bytes, 0, sizeof(pt->peak_bytes));
+        status = pr->o->realise(pr->a, pr->hw, pr->w, &pt->policy, pt->peak_bytes, err);
+        if (status != STATUS_OK)
+            return status;
+        if (peaks_fit(pr, pt)) {
+            cost_predict(&pt->cost, pt->policy.fraction, &pt->prediction);
+            return STATUS_OK;
+        }
+        exact = pt->solution;
+        shrink(pr, pt, round, capacity_bytes);
+        status = solve_within(pr, pt, capacity_bytes, err);
+        if (status == STATUS_DOES_NOT_FIT)
+            pt->solution = exact; /* what is missing in truth, not in the shrunken tiers */
+        if (status != STATUS_OK)
+            return status;
+    }
+    pt->solution = exact;
+    return error_set(err, STATUS_DOES_NOT_FIT, "no executable placement fits: %.0f bytes missing on tier %s", exact.missing_bytes,
+                     pr->hw->tier[exact.missing_tier].name);
+}
+
+/* -- the bound ------------------------------------------------------------------------------------------------------ */
+
+static void form_add_scaled(struct form *sum, const struct form *f, double scale, int n_tiers)
+{
+    sum->base += scale * f->base;
+    for (int cls = 0; cls < CLASS_COUNT; cls++)
+        for (int k = 0; k < n_tiers; k++)
+            sum->coef[cls][k] += scale * f->coef[cls][k];
+}
+
+static double form_least(const struct form *f, uint32_t forbid, int n_tiers)
+{
+    double least = f->base;
+
+    for (int cls = 0; cls < CLASS_COUNT; cls++) {
+        double least_here = INFINITY;
+        for (int k = 0; k < n_tiers; k++)
+            if (!(forbid >> (cls * TIERS_MAX + k) & 1))
+                least_here = fmin(least_here, f->coef[cls][k]);
+        least += least_here;
+    }
+    return least;
+}
+
+/* L = sum of y[p][r] * busy + sum of mu[p][k] * (peak - capacity), minimised class by class over the fractions. Because
+ * sum over r of y[p][r] = steps[p], y >= 0 and mu >= 0, L <= T for every placement that fits. */
+double point_least_total_s(const struct problem *pr, const struct cost *c, const struct lp_solution *prices)
+{
+    struct form sum = {0};
+
+    for (int p = 0; p < PHASE_COUNT; p++) {
+        double y_sum = 0;
+        if (!(c->steps[p] > 0))
+            continue;
+        for (int r = 0; r < c->n_resources; r++)
+            y_sum += prices->resource_dual[p][r];
+        if (!(y_sum > 0))
+            return -INFINITY;
+        sum.base += c->steps[p] * c->fill_s[p];
+        for (int r = 0; r < c->n_resources; r++) {
+            const double y = c->overlap ? prices->resource_dual[p][r] * c->steps[p] / y_sum : c->steps[p];
+            if (y > 0)
+                form_add_scaled(&sum, &c->busy[p][r], y, c->n_tiers);
+        }
+        for (int k = 0; k < c->n_tiers; k++) {
+            const double mu = -prices->capacity_dual[p][k];
+            if (mu > 0) {
+                form_add_scaled(&sum, &c->peak[p][k], mu, c->n_tiers);
+                sum.base -= mu * (double)pr->hw->tier[k].capacity_bytes;
+            }
+        }
+    }
+    return form_least(&sum, pr->o->forbid, c->n_tiers);
+}
+
+/* A tier by itself, then all tiers together: if even the least that any placement needs of them exceeds their room, none fits. */
+bool point_cannot_fit(const struct problem *pr, const struct cost *c)
+{
+    for (int p = 0; p < PHASE_COUNT; p++) {
+        struct form all = {0};
+        double room = 0;
+        for (int k = 0; c->steps[p] > 0 && k < c->n_tiers; k++) {
+            const double capacity = (double)pr->hw->tier[k].capacity_bytes;
+            if (form_least(&c->peak[p][k], pr->o->forbid, c->n_tiers) > capacity * (1 + 1e-9))
+                return true;
+            form_add_scaled(&all, &c->peak[p][k], 1, c->n_tiers);
+            room += capacity;
+        }
+        if (form_least(&all, pr->o->forbid, c->n_tiers) > room * (1 + 1e-9))
+            return true;
+    }
+    return false;
+}

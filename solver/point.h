@@ -1,0 +1,51 @@
+/* point.h - one point of the search: a batch size and switches, its cost table, its LP, and the policy made executable.
+ *
+ * Used by search.c, which looks for the best point, and by remedies.c, which looks for one that fits.
+ */
+#ifndef BALLAST_SOLVER_POINT_H
+#define BALLAST_SOLVER_POINT_H
+
+#include "solver/search.h"
+
+/* What is being planned, and the LP that all its points share. All pointers but lp are borrowed. */
+struct problem {
+    const struct arch *a;
+    const struct hardware *hw;
+    const struct workload *w;
+    const struct search_options *o;
+    struct lp *lp;
+    int64_t lps;
+};
+enum status problem_new(struct problem *pr, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                        const struct search_options *o, struct error *err);
+void problem_free(struct problem *pr); /* a zeroed struct is fine */
+
+/* Every combination of the switches that the options leave open, the plain ones first: 16 bits before 4, attention on the
+ * first unit before the second. Batch sizes are the smallest allowed. Returns how many. */
+#define SWITCHES_MAX 8
+int problem_switches(const struct problem *pr, struct policy out[SWITCHES_MAX]);
+
+struct point {
+    struct policy policy; /* in: batch sizes and switches; out: the fractions too */
+    struct cost cost;
+    struct lp_solution solution;
+    double relaxed_throughput_tok_s;
+    struct prediction prediction; /* after point_realise */
+    int64_t peak_bytes[TIERS_MAX];
+};
+
+/* The cost table of point->policy. */
+enum status point_build(const struct problem *pr, struct point *pt, struct error *err);
+/* The LP over that table. STATUS_DOES_NOT_FIT leaves the overshoot in pt->solution. */
+enum status point_solve(struct problem *pr, struct point *pt, struct error *err);
+/* Rounds the solution to an executable policy and predicts that; when the exact peaks exceed a tier, solves again with less of
+ * it. Without o->realise the relaxed fractions stand. STATUS_DOES_NOT_FIT leaves the exact overshoot in pt->solution. */
+enum status point_realise(struct problem *pr, struct point *pt, struct error *err);
+
+/* A lower bound on T for any placement that fits, by weak duality: `prices` may come from the LP of any other point of the same
+ * workload. Far cheaper than the LP itself. */
+double point_least_total_s(const struct problem *pr, const struct cost *c, const struct lp_solution *prices);
+/* True only if no placement fits; false says nothing. As cheap as the bound above. */
+bool point_cannot_fit(const struct problem *pr, const struct cost *c);
+
+#endif

@@ -1,0 +1,481 @@
+/* search.c - a coarse grid of batch sizes for every combination of switches, then a finer one around the best, then the best
+ * few made executable. docs/planner.md says why each skip is safe. */
+#include "solver/search.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/units.h"
+#include "solver/point.h"
+#include "solver/remedies.h"
+
+#define MAX_BLOCK 65536
+/* How many points are kept for realisation, best relaxed throughput first. */
+#define KEPT_MAX 8
+/* Prices of recent LPs, for the lower bound. */
+#define PRICES_MAX 8
+/* A point must be better by this part to displace another: less is round-off, and would prefer a larger block for nothing. */
+#define BETTER 1e-10
+#define REFINE_ROUNDS 6
+#define REFINE_BETWEEN 7
+
+struct search_state {
+    struct problem pr;
+    int64_t max_block;
+    int n_kept, kept_most;
+    struct point kept[KEPT_MAX + 1]; /* best first; the last is scratch for insertion */
+    int n_prices, next_price;
+    struct lp_solution prices[PRICES_MAX];
+    struct point pt; /* the point being looked at */
+    double least_latency_s; /* of points that fit but are too slow; INFINITY if none */
+};
+
+void search_options_default(struct search_options *o)
+{
+    *o = (struct search_options){.attention_near_cache = -1};
+}
+
+int search_batch_sizes(int fixed, int64_t limit, bool dense, int out[BATCH_SIZES_MAX])
+{
+    static const int eighths[] = {8, 10, 12};
+    int n = 0;
+
+    if (fixed > 0) {
+        out[0] = fixed;
+        return fixed <= limit ? 1 : 0;
+    }
+    for (int64_t power = 1; power <= limit && n < BATCH_SIZES_MAX - 4; power *= 2)
+        for (int i = 0; i < 3; i++) {
+            const int64_t size = power * eighths[i] / 8;
+            const bool whole = power * eighths[i] % 8 == 0;
+            if (whole && size <= limit && (eighths[i] != 10 || (dense && power >= 8)))
+                out[n++] = (int)size;
+        }
+    if (limit >= 1 && out[n - 1] < limit)
+        out[n++] = (int)limit;
+    return n;
+}
+
+/* -- the best few --------------------------------------------------------------------------------------------------- */
+
+/* Throughput that a new point must exceed to be worth an LP. */
+static double threshold(const struct search_state *s)
+{
+    return s->n_kept < s->kept_most ? 0 : s->kept[s->n_kept - 1].relaxed_throughput_tok_s * (1 + BETTER);
+}
+
+static bool same_setting(const struct policy *a, const struct policy *b)
+{
+    return a->gpu_batch_size == b->gpu_batch_size && a->num_gpu_batches == b->num_gpu_batches &&
+           a->weight_bits == b->weight_bits && a->cache_bits == b->cache_bits &&
+           a->attention_near_cache == b->attention_near_cache;
+}
+
+static bool is_kept(const struct search_state *s, const struct policy *p)
+{
+    for (int i = 0; i < s->n_kept; i++)
+        if (same_setting(&s->kept[i].policy, p))
+            return true;
+    return false;
+}
+
+static void keep(struct search_state *s)
+{
+    int at = s->n_kept;
+
+    if (is_kept(s, &s->pt.policy))
+        return;
+    while (at > 0 && s->pt.relaxed_throughput_tok_s > s->kept[at - 1].relaxed_throughput_tok_s * (1 + BETTER)) {
+        s->kept[at] = s->kept[at - 1];
+        at--;
+    }
+    s->kept[at] = s->pt;
+    s->n_kept = s->n_kept < s->kept_most ? s->n_kept + 1 : s->kept_most;
+}
+
+/* -- one point ------------------------------------------------------------------------------------------------------ */
+
+static void remember_prices(struct search_state *s)
+{
+    s->prices[s->next_price] = s->pt.solution;
+    s->next_price = (s->next_price + 1) % PRICES_MAX;
+    s->n_prices = s->n_prices < PRICES_MAX ? s->n_prices + 1 : PRICES_MAX;
+}
+
+/* No placement of this point can enter the kept few, or meet the latency: the bound holds for any prices. */
+static bool is_hopeless(const struct search_state *s)
+{
+    const double max_latency_s = s->pr.o->max_latency_s, least = threshold(s);
+
+    for (int i = 0; i < s->n_prices; i++) {
+        const double total_s = point_least_total_s(&s->pr, &s->pt.cost, &s->prices[i]);
+        if (total_s > 0 && (s->pt.cost.tokens <= least * total_s || (max_latency_s > 0 && total_s > max_latency_s)))
+            return true;
+    }
+    return false;
+}
+
+/* Looks at one setting. STATUS_DOES_NOT_FIT and STATUS_INVALID (no rate for a format) are answers, not failures. */
+static enum status visit(struct search_state *s, const struct policy *p, struct error *err)
+{
+    enum status status;
+
+    if (is_kept(s, p))
+        return STATUS_OK;
+    s->pt.policy = *p;
+    status = point_build(&s->pr, &s->pt, err);
+    if (status == STATUS_OK && point_cannot_fit(&s->pr, &s->pt.cost))
+        status = STATUS_DOES_NOT_FIT;
+    if (status != STATUS_OK || is_hopeless(s))
+        return status;
+    status = point_solve(&s->pr, &s->pt, err);
+    if (status != STATUS_OK)
+        return status;
+    remember_prices(s);
+    if (s->pr.o->max_latency_s > 0 && s->pt.solution.total_s > s->pr.o->max_latency_s)
+        s->least_latency_s = fmin(s->least_latency_s, s->pt.solution.total_s);
+    else
+        keep(s);
+    return STATUS_OK;
+}
+
+/* -- coarse, then fine ---------------------------------------------------------------------------------------------- */
+
+/* Every size of the lists. Memory grows with both sizes, so the first that does not fit ends its list. */
+static enum status sweep(struct search_state *s, struct policy p, struct error *err)
+{
+    int gpu[BATCH_SIZES_MAX], batches[BATCH_SIZES_MAX];
+    const struct search_options *o = s->pr.o;
+    const int n_gpu = search_batch_sizes(o->gpu_batch_size, s->max_block, false, gpu);
+    enum status status = STATUS_OK;
+
+    for (int i = 0; i < n_gpu; i++) {
+        const int n_batches = search_batch_sizes(o->num_gpu_batches, s->max_block / gpu[i], true, batches);
+        for (int j = 0; j < n_batches; j++) {
+            struct error inner = {0};
+            p.gpu_batch_size = gpu[i];
+            p.num_gpu_batches = batches[j];
+            status = visit(s, &p, &inner);
+            if (status == STATUS_INVALID || status == STATUS_RUNTIME)
+                return error_set(err, status, "%s", inner.text);
+            if (status == STATUS_DOES_NOT_FIT)
+                break;
+        }
+        if (status == STATUS_DOES_NOT_FIT && batches[0] == p.num_gpu_batches)
+            break;
+    }
+    return STATUS_OK;
+}
+
+static enum status visit_if_allowed(struct search_state *s, const struct policy *p, struct error *err)
+{
+    struct error inner = {0};
+    enum status status;
+
+    if (p->gpu_batch_size < 1 || p->num_gpu_batches < 1 || policy_block(p) > s->max_block)
+        return STATUS_OK;
+    status = visit(s, p, &inner);
+    return status == STATUS_RUNTIME ? error_set(err, status, "%s", inner.text) : STATUS_OK;
+}
+
+/* Evenly spaced sizes between the list's neighbours of `at`; they meet the list again at both ends. */
+static int between(int at, int out[REFINE_BETWEEN])
+{
+    const double low = at * 0.66, high = at * 1.5;
+    int n = 0;
+
+    for (int i = 0; i < REFINE_BETWEEN; i++) {
+        const int size = (int)lround(low + (high - low) * i / (REFINE_BETWEEN - 1));
+        if (size >= 1 && size != at && (n == 0 || out[n - 1] != size))
+            out[n++] = size;
+    }
+    return n;
+}
+
+static enum status refine_batches(struct search_state *s, struct policy p, struct error *err)
+{
+    int sizes[REFINE_BETWEEN];
+    const int n = s->pr.o->num_gpu_batches > 0 ? 0 : between(p.num_gpu_batches, sizes), centre = p.num_gpu_batches;
+    enum status status = STATUS_OK;
+
+    for (int i = 0; i < n && status == STATUS_OK; i++) {
+        p.num_gpu_batches = sizes[i];
+        status = visit_if_allowed(s, &p, err);
+    }
+    for (int step = -2; step <= 2 && n > 0 && status == STATUS_OK; step++) {
+        p.num_gpu_batches = centre + step;
+        status = visit_if_allowed(s, &p, err);
+    }
+    return status;
+}
+
+/* Other GPU batch sizes at the same number of batches, and at about the same block. */
+static enum status refine_gpu_batch(struct search_state *s, const struct policy p, struct error *err)
+{
+    int sizes[REFINE_BETWEEN];
+    const int n = s->pr.o->gpu_batch_size > 0 ? 0 : between(p.gpu_batch_size, sizes);
+    enum status status = STATUS_OK;
+
+    for (int i = 0; i < n && status == STATUS_OK; i++) {
+        struct policy q = p;
+        q.gpu_batch_size = sizes[i];
+        status = visit_if_allowed(s, &q, err);
+        if (status == STATUS_OK && s->pr.o->num_gpu_batches == 0) {
+            q.num_gpu_batches = (int)(policy_block(&p) / sizes[i]);
+            status = visit_if_allowed(s, &q, err);
+        }
+    }
+    return status;
+}
+
+static enum status refine(struct search_state *s, struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    for (int round = 0; round < REFINE_ROUNDS && s->n_kept > 0 && status == STATUS_OK; round++) {
+        const struct policy centre = s->kept[0].policy;
+        status = refine_batches(s, centre, err);
+        if (status == STATUS_OK)
+            status = refine_gpu_batch(s, s->kept[0].policy, err);
+        if (same_setting(&centre, &s->kept[0].policy))
+            break;
+    }
+    return status;
+}
+
+/* -- executable ----------------------------------------------------------------------------------------------------- */
+
+static bool too_slow(const struct search_state *s, const struct prediction *p)
+{
+    return s->pr.o->max_latency_s > 0 && p->latency_s > s->pr.o->max_latency_s;
+}
+
+/* The kept point with the best predicted throughput once executable goes to *best; found says if there is one. */
+static enum status realise_kept(struct search_state *s, struct point *best, bool *found, struct error *err)
+{
+    *found = false;
+    for (int i = 0; i < s->n_kept; i++) {
+        struct point *pt = &s->kept[i];
+        struct error inner = {0};
+        enum status status;
+        if (*found && pt->relaxed_throughput_tok_s <= best->prediction.throughput_tok_s)
+            break;
+        status = point_realise(&s->pr, pt, &inner);
+        if (status == STATUS_RUNTIME || status == STATUS_INVALID)
+            return error_set(err, status, "%s", inner.text);
+        if (status == STATUS_DOES_NOT_FIT || too_slow(s, &pt->prediction))
+            continue;
+        if (!*found || pt->prediction.throughput_tok_s > best->prediction.throughput_tok_s)
+            *best = *pt;
+        *found = true;
+    }
+    return STATUS_OK;
+}
+
+static bool halve(const struct search_options *o, struct policy *p)
+{
+    if (p->num_gpu_batches > 1 && o->num_gpu_batches == 0)
+        p->num_gpu_batches /= 2;
+    else if (p->gpu_batch_size > 1 && o->gpu_batch_size == 0)
+        p->gpu_batch_size /= 2;
+    else
+        return false;
+    return true;
+}
+
+/* When rounding breaks all of the best few: the first smaller block of any switches that survives it. */
+static enum status realise_smaller(struct search_state *s, const struct policy *from, struct point *best, bool *found,
+                                   struct error *err)
+{
+    struct policy switches[SWITCHES_MAX];
+    const int n = problem_switches(&s->pr, switches);
+
+    *found = false;
+    for (int i = -1; i < n && !*found; i++) {
+        struct policy p = i < 0 ? *from : switches[i];
+        do {
+            struct error inner = {0};
+            enum status status;
+            s->pt.policy = p;
+            status = point_build(&s->pr, &s->pt, &inner);
+            if (status == STATUS_OK)
+                status = point_solve(&s->pr, &s->pt, &inner);
+            if (status == STATUS_OK)
+                status = point_realise(&s->pr, &s->pt, &inner);
+            if (status == STATUS_RUNTIME)
+                return error_set(err, status, "%s", inner.text);
+            *found = status == STATUS_OK && !too_slow(s, &s->pt.prediction);
+        } while (!*found && halve(s->pr.o, &p));
+    }
+    if (*found)
+        *best = s->pt;
+    return STATUS_OK;
+}
+
+/* -- what limits it ------------------------------------------------------------------------------------------------- */
+
+static void add_price(struct plan *out, double per_unit, const char *unit, const char *format, const char *name)
+{
+    struct shadow_price *price = &out->price[out->n_prices++];
+
+    snprintf(price->what, sizeof(price->what), format, name);
+    snprintf(price->unit, sizeof(price->unit), "%s", unit);
+    price->per_unit = per_unit;
+}
+
+/* Throughput is tokens / T, so a change dT changes it by -tokens / T^2 * dT. */
+static void price_tiers(const struct hardware *hw, const struct point *pt, double per_second, struct plan *out)
+{
+    const double gib = 1024.0 * 1024 * 1024;
+
+    for (int k = 0; k < hw->n_tiers; k++) {
+        double dual = 0;
+        for (int p = 0; p < PHASE_COUNT; p++)
+            dual += pt->solution.capacity_dual[p][k];
+        add_price(out, (0 - dual) * per_second * gib, "GiB", "%.30s capacity", hw->tier[k].name);
+    }
+}
+
+static double busy_cost_s(const struct point *pt, int resource)
+{
+    double sum = 0;
+
+    for (int p = 0; p < PHASE_COUNT; p++)
+        if (pt->cost.steps[p] > 0)
+            sum += pt->solution.resource_dual[p][resource] * form_at(&pt->cost.busy[p][resource], pt->solution.fraction);
+    return sum;
+}
+
+/* Busy time is inversely proportional to the rate: one GB/s more takes busy / bandwidth off it, one percent more a hundredth. */
+static void price_resources(const struct hardware *hw, const struct point *pt, double per_second, struct plan *out)
+{
+    char name[40];
+
+    for (int r = 0; r < pt->cost.n_resources; r++) {
+        const double gain_s = busy_cost_s(pt, r);
+        const int unit = r - 2 * (hw->n_tiers - 1);
+        if (unit >= 0) {
+            add_price(out, gain_s * 0.01 * per_second, "1 %", "%.30s rate", hw->compute[unit].name);
+            continue;
+        }
+        const struct link *link = &hw->link[r / 2];
+        const struct curve *rate = r % 2 ? &link->write_bytes_per_s : &link->read_bytes_per_s;
+        add_price(out, gain_s * 1e9 / rate->y[rate->n - 1] * per_second, "GB/s", "%.36s bandwidth", resource_name(hw, r, name));
+    }
+}
+
+static void fill_plan(const struct search_state *s, const struct point *pt, struct plan *out)
+{
+    const double total_s = pt->solution.total_s, per_second = total_s > 0 ? pt->cost.tokens / (total_s * total_s) : 0;
+
+    out->policy = pt->policy;
+    out->prediction = pt->prediction;
+    out->relaxed_throughput_tok_s = pt->relaxed_throughput_tok_s;
+    memcpy(out->peak_bytes, pt->peak_bytes, sizeof(out->peak_bytes));
+    price_tiers(s->pr.hw, pt, per_second, out);
+    price_resources(s->pr.hw, pt, per_second, out);
+}
+
+/* -- the whole search ----------------------------------------------------------------------------------------------- */
+
+static enum status check_options(const struct search_options *o, int64_t max_block, struct error *err)
+{
+    const int64_t gpu = o->gpu_batch_size > 0 ? o->gpu_batch_size : 1, n = o->num_gpu_batches > 0 ? o->num_gpu_batches : 1;
+
+    if (gpu * n > max_block)
+        return error_set(err, STATUS_INVALID, "batch size: expected at most %lld sequences in a block, found %lld x %lld",
+                         (long long)max_block, (long long)gpu, (long long)n);
+    if ((o->weight_bits != 0 && o->weight_bits != 4 && o->weight_bits != 16) ||
+        (o->cache_bits != 0 && o->cache_bits != 4 && o->cache_bits != 16))
+        return error_set(err, STATUS_INVALID, "bits: expected 4 or 16, or 0 to search, found %d for weights and %d for the cache",
+                         o->weight_bits, o->cache_bits);
+    return STATUS_OK;
+}
+
+/* Sweeps every combination of switches; one whose rate the machine lacks is left out, unless no other is left. */
+static enum status sweep_switches(struct search_state *s, struct error *err)
+{
+    struct policy switches[SWITCHES_MAX];
+    struct error first = {0};
+    const int n = problem_switches(&s->pr, switches);
+    int usable = 0;
+
+    if (n == 0)
+        return error_set(err, STATUS_INVALID, "attention near the cache: expected a second compute unit in hardware %s, found one",
+                         s->pr.hw->name);
+    for (int i = 0; i < n; i++) {
+        struct error inner = {0};
+        const enum status status = sweep(s, switches[i], &inner);
+        if (status == STATUS_RUNTIME)
+            return error_set(err, status, "%s", inner.text);
+        if (status == STATUS_INVALID)
+            error_set(&first, status, "%s", inner.text);
+        else
+            usable++;
+    }
+    return usable > 0 ? STATUS_OK : error_set(err, STATUS_INVALID, "%s", first.text);
+}
+
+static enum status explain(const struct search_state *s, struct error *err)
+{
+    const struct problem *pr = &s->pr;
+    char least[32], limit[32];
+
+    if (isfinite(s->least_latency_s))
+        return error_set(err, STATUS_DOES_NOT_FIT, "no policy keeps the block's latency within %s: the least found is %s",
+                         units_format(pr->o->max_latency_s, UNIT_SECONDS, limit, sizeof(limit)),
+                         units_format(s->least_latency_s, UNIT_SECONDS, least, sizeof(least)));
+    return remedies_explain(pr->a, pr->hw, pr->w, pr->o, err);
+}
+
+static enum status search_all(struct search_state *s, struct plan *out, struct error *err)
+{
+    struct point *best = &s->kept[KEPT_MAX];
+    struct policy from;
+    bool found = false;
+    enum status status = sweep_switches(s, err);
+
+    if (status == STATUS_OK)
+        status = refine(s, err);
+    if (status != STATUS_OK)
+        return status;
+    if (s->n_kept == 0)
+        return explain(s, err);
+    from = s->kept[0].policy;
+    status = realise_kept(s, best, &found, err);
+    if (status == STATUS_OK && !found)
+        status = realise_smaller(s, &from, best, &found, err);
+    if (status != STATUS_OK)
+        return status;
+    if (!found)
+        return explain(s, err);
+    fill_plan(s, best, out);
+    return STATUS_OK;
+}
+
+enum status search(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct search_options *o,
+                   struct plan *out, struct error *err)
+{
+    const int64_t max_block = o->max_block > 0 && o->max_block < MAX_BLOCK ? o->max_block : MAX_BLOCK;
+    struct search_state *s = NULL;
+    enum status status = check_options(o, max_block, err);
+
+    memset(out, 0, sizeof(*out));
+    if (status != STATUS_OK)
+        return status;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return error_set(err, STATUS_RUNTIME, "no memory for the search");
+    s->max_block = max_block;
+    s->least_latency_s = INFINITY;
+    s->kept_most = o->realise ? KEPT_MAX : 1;
+    status = problem_new(&s->pr, a, hw, w, o, err);
+    if (status == STATUS_OK)
+        status = search_all(s, out, err);
+    out->lps = s->pr.lps;
+    problem_free(&s->pr);
+    free(s);
+    return status;
+}
