@@ -1,0 +1,36 @@
+/* arena.h - a tier's memory: one hard limit, named regions, recorded peaks.
+ *
+ * Every byte of weights, cache, activations, staging and workspace is taken here. Taking more than the budget fails with the
+ * region, the bytes asked for, in use and allowed; nothing grows silently.
+ */
+#ifndef BALLAST_EXECUTOR_ARENA_H
+#define BALLAST_EXECUTOR_ARENA_H
+
+#include <stdint.h>
+
+#include "model/error.h"
+
+#define ARENA_REGIONS_MAX 64
+
+struct arena_region {
+    char name[32];
+    int64_t bytes;
+    void *base; /* NULL for a tier that is only counted (the disk) */
+};
+
+struct arena {
+    char tier[16];
+    int64_t budget_bytes, used_bytes, peak_bytes;
+    int n_regions;
+    struct arena_region region[ARENA_REGIONS_MAX];
+};
+
+void arena_init(struct arena *a, const char *tier, int64_t budget_bytes);
+/* Takes a region backed by 2 MiB-aligned, zeroed anonymous memory (transparent huge pages asked for); *base may be NULL to count
+ * only. 0 bytes gives a NULL base and no region. */
+enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err);
+void arena_release(struct arena *a, const char *name); /* unknown name: nothing */
+void arena_reset_peak(struct arena *a);                /* peak := used, at the start of a phase */
+void arena_free(struct arena *a);
+
+#endif

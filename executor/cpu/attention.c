@@ -1,0 +1,444 @@
+/* attention.c - streaming-softmax attention over the cache, in the cache's own format.
+ *
+ * Decode goes through the tokens of a sequence in chunks of CHUNK, counted from its first real token; each chunk makes a partial
+ * state (maximum, sum, weighted values) and the states are merged in order: m = max(m1, m2), l = l1 e^(m1-m) + l2 e^(m2-m), the
+ * values alike. The chunks are the same however many threads there are, so the result is, too.
+ *
+ * Prefill takes a block of query rows of one key head (all query heads that share it) against blocks of keys, with both products as small
+ * f32 matrix products in cache. Scores lie transposed, (keys, rows), so that the softmax runs over lanes without sums across them.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "executor/cpu/half.h"
+#include "executor/cpu/kernels.h"
+
+#define CHUNK 128      /* tokens of a partial state: merging costs about 1 % of the work */
+#define DECODE_TILE 32 /* tokens scored before their values are added */
+#define BLOCK 64       /* rows and keys of a prefill block: 3 x 64 x head_dim floats stay in the second-level cache */
+#define SLOTS 4        /* partial states per thread, when chunks of one sequence are shared out */
+
+/* One call of attention(). */
+struct job {
+    const struct attention_shape *shape;
+    const struct cache_view *cache;
+    int64_t sequences, first, tokens, width, padded; /* width = G*e; padded = e rounded up to 16 */
+    const int32_t *pad;
+    const float *q;
+    int64_t ld;
+    float *out;
+    char *scratch;
+    int threads;
+    /* prefill: a block has `block_heads` of the heads of one key head x `block_queries` queries */
+    int64_t block_heads, head_blocks, block_queries, query_blocks;
+    /* decode with shared chunks: the sequence and first chunk of the current wave */
+    int64_t wave_sequence, wave_chunk;
+    const struct vector_kernels *kernel;
+};
+
+struct state { /* of one sequence: (heads), (heads), (heads, padded) */
+    float *max, *sum, *acc;
+};
+
+struct decode { /* a thread's: (heads, padded) scaled queries, (heads, DECODE_TILE), (padded) */
+    float *q, *score, *slice;
+};
+
+static float f16_at(const char *p)
+{
+    return f16_load(p, 0);
+}
+
+static void prefetch_slice(enum format format, const char *vector, int64_t begin, int64_t n)
+{
+    const int64_t from = format == FORMAT_F32 ? 4 * begin : format == FORMAT_F16 ? 2 * begin : begin / 2;
+    const int64_t to = format == FORMAT_F32 ? 4 * (begin + n) : format == FORMAT_F16 ? 2 * (begin + n) : (begin + n) / 2;
+
+    for (int64_t i = from; i < to; i += 64)
+        __builtin_prefetch((const void *)((uintptr_t)vector + (uintptr_t)i)); /* may lie behind the cache: harmless */
+}
+
+#define VEC_WIDTH 1
+#include "executor/cpu/attention_vec.h"
+#undef VEC_WIDTH
+#define VEC_WIDTH 8
+#include "executor/cpu/attention_vec.h"
+#undef VEC_WIDTH
+#define VEC_WIDTH 16
+#include "executor/cpu/attention_vec.h"
+#undef VEC_WIDTH
+
+struct vector_kernels {
+    void (*decode_chunk)(const struct job *a, const char *base, int64_t from, int64_t to, const struct decode *d, const struct state *s);
+    void (*merge)(const struct job *a, const struct state *s, const struct state *b);
+    void (*product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor, float *c,
+                    int64_t ldc, int64_t rows, int64_t width);
+    void (*soften_block)(float *score, int64_t keys, float *max, float *sum, float *shrink);
+    void (*expand_block)(const struct job *a, const char *first, int64_t head, int64_t n, float *out);
+};
+
+#define TABLE(w)                                                                                                                            \
+    {                                                                                                                                       \
+        decode_chunk_##w, merge_##w, product_##w, soften_block_##w, expand_block_##w                                                        \
+    }
+static const struct vector_kernels kernels_by_isa[] = {[ISA_SCALAR] = TABLE(w1), [ISA_AVX2] = TABLE(w8), [ISA_AVX512] = TABLE(w16)};
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* -- scratch: per thread decode or prefill buffers and one state; then SLOTS partial states per thread and a running one ------- */
+static int64_t padded_dim(const struct attention_shape *s)
+{
+    return (s->head_dim + 15) / 16 * 16;
+}
+
+static int64_t state_floats(const struct attention_shape *s)
+{
+    return (s->heads * (padded_dim(s) + 2) + 15) / 16 * 16;
+}
+
+static int64_t decode_floats(const struct attention_shape *s)
+{
+    return s->heads * (padded_dim(s) + DECODE_TILE) + padded_dim(s);
+}
+
+static int64_t prefill_floats(const struct attention_shape *s)
+{
+    return 4 * BLOCK * padded_dim(s) + BLOCK * BLOCK + 3 * BLOCK;
+}
+
+static int64_t thread_floats(const struct attention_shape *s)
+{
+    return max64((decode_floats(s) + 15) / 16 * 16, prefill_floats(s)) + 2 * state_floats(s);
+}
+
+int64_t attention_scratch_bytes(int threads, const struct attention_shape *s)
+{
+    return 64 + 4 * (threads * thread_floats(s) + (threads * SLOTS + 1) * state_floats(s));
+}
+
+static float *thread_scratch(const struct job *a, int thread)
+{
+    return (float *)(void *)a->scratch + thread * thread_floats(a->shape);
+}
+
+static struct state state_at(const struct job *a, float *p)
+{
+    return (struct state){.max = p, .sum = p + a->shape->heads, .acc = p + 2 * a->shape->heads};
+}
+
+/* index 0 or 1: the thread's own */
+static struct state thread_state(const struct job *a, int thread, int index)
+{
+    return state_at(a, thread_scratch(a, thread + 1) - (index + 1) * state_floats(a->shape));
+}
+
+/* index 0: the running state of the shared sequence; 1..: the slots */
+static struct state shared_state(const struct job *a, int64_t index)
+{
+    return state_at(a, thread_scratch(a, a->threads) + index * state_floats(a->shape));
+}
+
+/* -- decode ------------------------------------------------------------------------------------------------------------------- */
+static void clear_state(const struct job *a, const struct state *s)
+{
+    for (int64_t h = 0; h < a->shape->heads; h++) {
+        s->max[h] = -INFINITY;
+        s->sum[h] = 0.0f;
+    }
+    memset(s->acc, 0, (size_t)(a->shape->heads * a->padded) * sizeof *s->acc);
+}
+
+static struct decode decode_scratch(const struct job *a, int thread)
+{
+    float *p = thread_scratch(a, thread);
+    const int64_t heads = a->shape->heads;
+
+    return (struct decode){.q = p, .score = p + heads * a->padded, .slice = p + heads * (a->padded + DECODE_TILE)};
+}
+
+static void scale_query(const struct job *a, const float *q, float *out, int64_t stride)
+{
+    for (int64_t j = 0; j < a->padded; j++)
+        out[j * stride] = j < a->shape->head_dim ? q[j] * (float)a->shape->scale : 0.0f;
+}
+
+static int64_t chunks_of(const struct job *a, int64_t sequence)
+{
+    const int64_t visible = a->first + 1 - a->pad[sequence];
+
+    return visible > 0 ? (visible + CHUNK - 1) / CHUNK : 0;
+}
+
+static void run_chunk(const struct job *a, int64_t sequence, int64_t chunk, int thread, const struct state *s)
+{
+    const struct decode d = decode_scratch(a, thread);
+    const int64_t from = a->pad[sequence] + chunk * CHUNK;
+
+    for (int64_t h = 0; h < a->shape->heads; h++)
+        scale_query(a, a->q + sequence * a->ld + h * a->shape->head_dim, d.q + h * a->padded, 1);
+    clear_state(a, s);
+    a->kernel->decode_chunk(a, a->cache->base + sequence * a->cache->sequence_stride, from, min64(from + CHUNK, a->first + 1), &d, s);
+}
+
+static void finish_sequence(const struct job *a, int64_t sequence, const struct state *s)
+{
+    const int64_t e = a->shape->head_dim;
+
+    for (int64_t h = 0; h < a->shape->heads; h++) {
+        float *out = a->out + sequence * a->ld + h * e;
+        const float factor = s->sum[h] > 0.0f ? 1.0f / s->sum[h] : 0.0f; /* no visible token: zeros */
+        for (int64_t j = 0; j < e; j++)
+            out[j] = s->acc[h * a->padded + j] * factor;
+    }
+}
+
+static void sequence_task(void *arg, int task, int thread)
+{
+    const struct job *a = arg;
+    const struct state running = thread_state(a, thread, 0), part = thread_state(a, thread, 1);
+
+    clear_state(a, &running);
+    for (int64_t chunk = 0; chunk < chunks_of(a, task); chunk++) {
+        run_chunk(a, task, chunk, thread, &part);
+        a->kernel->merge(a, &running, &part);
+    }
+    finish_sequence(a, task, &running);
+}
+
+/* The chunk `n` places after (sequence, chunk) in the order of sequences; false behind the last. */
+static bool advance(const struct job *a, int64_t *sequence, int64_t *chunk, int64_t n)
+{
+    *chunk += n;
+    while (*sequence < a->sequences && *chunk >= chunks_of(a, *sequence))
+        *chunk -= chunks_of(a, (*sequence)++);
+    return *sequence < a->sequences;
+}
+
+static void chunk_task(void *arg, int task, int thread)
+{
+    const struct job *a = arg;
+    const struct state slot = shared_state(a, 1 + task);
+    int64_t sequence = a->wave_sequence, chunk = a->wave_chunk;
+
+    if (advance(a, &sequence, &chunk, task))
+        run_chunk(a, sequence, chunk, thread, &slot);
+}
+
+/* Too few sequences to keep the threads busy: waves of chunks, merged in order by the caller. */
+static void decode_shared(struct pool *p, struct job *a)
+{
+    const struct state running = shared_state(a, 0);
+    const int64_t slots = SLOTS * a->threads;
+    int64_t sequence = 0, chunk = 0;
+    bool more = true;
+
+    clear_state(a, &running);
+    for (int64_t i = 0; i < a->sequences; i++) /* those with nothing to see never come up below */
+        if (chunks_of(a, i) == 0)
+            finish_sequence(a, i, &running);
+    while (more) {
+        a->wave_sequence = sequence;
+        a->wave_chunk = chunk;
+        pool_run(p, (int)slots, chunk_task, a);
+        more = advance(a, &sequence, &chunk, 0);
+        for (int64_t i = 0; i < slots && more; i++) {
+            const struct state slot = shared_state(a, 1 + i);
+            a->kernel->merge(a, &running, &slot);
+            if (chunk + 1 == chunks_of(a, sequence)) {
+                finish_sequence(a, sequence, &running);
+                clear_state(a, &running);
+            }
+            more = advance(a, &sequence, &chunk, 1);
+        }
+    }
+}
+
+static void decode(struct pool *p, struct job *a)
+{
+    if (a->threads == 1 || a->sequences >= 4 * a->threads)
+        pool_run(p, (int)a->sequences, sequence_task, a);
+    else
+        decode_shared(p, a);
+}
+
+/* -- prefill -------------------------------------------------------------------------------------------------------------------- */
+struct block { /* the rows of a task: query q_begin + r / heads, head head_begin + r % heads */
+    int64_t sequence, kv_head, head_begin, heads, q_begin, queries, rows;
+    float *q, *key, *value, *out, *score, *max, *sum, *shrink; /* (padded, BLOCK), 3 x (BLOCK, padded), (BLOCK, BLOCK), 3 x (BLOCK) */
+};
+
+static void block_scratch(const struct job *a, int thread, struct block *b)
+{
+    float *p = thread_scratch(a, thread);
+    const int64_t part = BLOCK * a->padded;
+
+    b->q = p;
+    b->key = p + part;
+    b->value = p + 2 * part;
+    b->out = p + 3 * part;
+    b->score = p + 4 * part;
+    b->max = b->score + BLOCK * BLOCK;
+    b->sum = b->max + BLOCK;
+    b->shrink = b->sum + BLOCK;
+}
+
+/* The task's rows; its queries inside the padding are left out. The later, longer ones come first. */
+static void block_rows(const struct job *a, int64_t task, struct block *b)
+{
+    const int64_t group = a->shape->heads / a->shape->kv_heads;
+    const int64_t per_sequence = a->shape->kv_heads * a->head_blocks;
+    const int64_t q_index = a->query_blocks - 1 - task / (a->sequences * per_sequence);
+    const int64_t rest = task % (a->sequences * per_sequence), head_index = rest % per_sequence;
+
+    b->sequence = rest / per_sequence;
+    b->kv_head = head_index / a->head_blocks;
+    b->head_begin = b->kv_head * group + head_index % a->head_blocks * a->block_heads;
+    b->heads = min64(a->block_heads, (b->kv_head + 1) * group - b->head_begin);
+    b->q_begin = max64(q_index * a->block_queries, a->pad[b->sequence] - a->first);
+    b->queries = max64(0, min64((q_index + 1) * a->block_queries, a->tokens) - b->q_begin);
+    b->rows = b->heads * b->queries;
+}
+
+static int64_t row_offset(const struct job *a, const struct block *b, int64_t r)
+{
+    const int64_t query = b->q_begin + r / b->heads, head = b->head_begin + r % b->heads;
+
+    return (b->sequence * a->tokens + query) * a->ld + head * a->shape->head_dim;
+}
+
+static void start_block(const struct job *a, const struct block *b)
+{
+    memset(b->q, 0, (size_t)(4 * BLOCK * a->padded) * sizeof *b->q);
+    for (int64_t r = 0; r < BLOCK; r++) {
+        b->max[r] = -INFINITY;
+        b->sum[r] = 0.0f;
+    }
+    for (int64_t r = 0; r < b->rows; r++)
+        scale_query(a, a->q + row_offset(a, b, r), b->q + r, BLOCK);
+}
+
+/* Keys after a row's own position get no weight. `key` is the first one's position. */
+static void mask_block(const struct job *a, const struct block *b, int64_t key, int64_t n)
+{
+    if (key + n - 1 <= a->first + b->q_begin)
+        return;
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t r = 0; r < b->rows && a->first + b->q_begin + r / b->heads < key + j; r++)
+            b->score[j * BLOCK + r] = -INFINITY;
+}
+
+static void add_keys(const struct job *a, const struct block *b, int64_t key, int64_t n)
+{
+    const struct vector_kernels *k = a->kernel;
+    const char *first = a->cache->base + b->sequence * a->cache->sequence_stride + key * a->cache->token_stride;
+
+    k->expand_block(a, first, b->kv_head, n, b->key);
+    k->expand_block(a, first + a->cache->value_offset, b->kv_head, n, b->value);
+    k->product(b->key, a->padded, 1, b->q, BLOCK, a->padded, NULL, b->score, BLOCK, (n + 3) / 4 * 4, BLOCK);
+    mask_block(a, b, key, n);
+    k->soften_block(b->score, n, b->max, b->sum, b->shrink);
+    k->product(b->score, 1, BLOCK, b->value, a->padded, n, b->shrink, b->out, a->padded, (b->rows + 3) / 4 * 4, a->padded);
+}
+
+static void store_block(const struct job *a, const struct block *b)
+{
+    for (int64_t r = 0; r < b->rows; r++) {
+        float *out = a->out + row_offset(a, b, r);
+        for (int64_t j = 0; j < a->shape->head_dim; j++)
+            out[j] = b->out[r * a->padded + j] / b->sum[r];
+    }
+}
+
+static void block_task(void *arg, int task, int thread)
+{
+    const struct job *a = arg;
+    struct block b;
+
+    block_rows(a, task, &b);
+    if (b.rows == 0)
+        return;
+    block_scratch(a, thread, &b);
+    start_block(a, &b);
+    const int64_t end = a->first + b.q_begin + b.queries;
+    for (int64_t key = a->pad[b.sequence]; key < end; key += BLOCK)
+        add_keys(a, &b, key, min64(BLOCK, end - key));
+    store_block(a, &b);
+}
+
+static void clear_padding(const struct job *a)
+{
+    for (int64_t i = 0; i < a->sequences; i++)
+        for (int64_t t = 0; t < min64(a->tokens, a->pad[i] - a->first); t++)
+            memset(a->out + (i * a->tokens + t) * a->ld, 0, (size_t)(a->shape->heads * a->shape->head_dim) * sizeof *a->out);
+}
+
+static void prefill(struct pool *p, struct job *a)
+{
+    const int64_t group = a->shape->heads / a->shape->kv_heads;
+
+    a->block_heads = min64(group, BLOCK);
+    a->head_blocks = (group + a->block_heads - 1) / a->block_heads;
+    a->block_queries = BLOCK / a->block_heads;
+    a->query_blocks = (a->tokens + a->block_queries - 1) / a->block_queries;
+    pool_run(p, (int)(a->sequences * a->shape->kv_heads * a->head_blocks * a->query_blocks), block_task, a);
+    clear_padding(a);
+}
+
+void attention(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first,
+               int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch)
+{
+    struct job a = {.shape = s, .cache = c, .sequences = sequences, .first = first, .tokens = tokens, .width = s->kv_heads * s->head_dim,
+                    .padded = padded_dim(s), .pad = pad, .q = q, .ld = ld, .out = out, .threads = pool_threads(p),
+                    .kernel = &kernels_by_isa[cpu_isa()]};
+
+    a.scratch = (char *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+    if (tokens == 1)
+        decode(p, &a);
+    else
+        prefill(p, &a);
+}
+
+/* -- storing ---------------------------------------------------------------------------------------------------------------------- */
+struct store {
+    const struct cache_view *cache;
+    int64_t first, tokens, width, ld, rows, rows_per_task;
+    const float *k, *v;
+};
+
+static void store_vector(enum format format, const float *x, int64_t n, char *dst)
+{
+    if (format == FORMAT_Q4)
+        q4_pack_vector(x, n, dst);
+    else
+        from_f32(format, x, n, dst);
+}
+
+static void store_task(void *arg, int task, int thread)
+{
+    const struct store *s = arg;
+    const struct cache_view *c = s->cache;
+
+    (void)thread;
+    for (int64_t r = task * s->rows_per_task; r < min64((task + 1) * s->rows_per_task, s->rows); r++) {
+        char *key = c->base + r / s->tokens * c->sequence_stride + (s->first + r % s->tokens) * c->token_stride;
+        store_vector(c->format, s->k + r * s->ld, s->width, key);
+        store_vector(c->format, s->v + r * s->ld, s->width, key + c->value_offset);
+    }
+}
+
+void cache_store(struct pool *p, const struct cache_view *c, int64_t sequences, int64_t first, int64_t tokens, int64_t width,
+                 const float *k, const float *v, int64_t ld)
+{
+    struct store s = {.cache = c, .first = first, .tokens = tokens, .width = width, .ld = ld, .rows = sequences * tokens, .k = k, .v = v};
+
+    s.rows_per_task = max64(1, 8192 / max64(width, 1)); /* some microseconds */
+    pool_run(p, (int)((s.rows + s.rows_per_task - 1) / s.rows_per_task), store_task, &s);
+}

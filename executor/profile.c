@@ -1,0 +1,420 @@
+#include "executor/profile.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "executor/arena.h"
+#include "executor/cpu/kernels.h"
+#include "executor/io.h"
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+static void add_point(struct curve *c, double x, double y)
+{
+    if (c->n < CURVE_MAX && y > 0) {
+        c->x[c->n] = x;
+        c->y[c->n++] = y;
+    }
+}
+
+static void tell(const struct profile_options *o, const char *what)
+{
+    if (o->progress)
+        o->progress(what, o->arg);
+}
+
+/* A small generator for offsets and operands; its quality does not matter. */
+static uint64_t mix(uint64_t *state)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return *state >> 24;
+}
+
+/* -- disk ------------------------------------------------------------------------------------------------------------- */
+
+#define SMALL_BYTES (128 << 10) /* below: many extents in one job, as look-ups are; from here on: one extent a job, two jobs in flight */
+#define DISK_SECONDS 0.4
+#define DISK_ROUNDS 3
+
+struct disk {
+    struct io *io;
+    int fd;
+    int64_t file_bytes;
+    char *buffer; /* (2, the largest transfer) */
+    uint64_t seed;
+};
+
+static int64_t random_offset(struct disk *d, int64_t bytes)
+{
+    return (int64_t)(mix(&d->seed) % (uint64_t)((d->file_bytes - bytes) / IO_ALIGN + 1)) * IO_ALIGN;
+}
+
+static enum status disk_small(struct disk *d, int64_t bytes, bool write, double *rate, struct error *err)
+{
+    struct io_extent e[64];
+    double start = now_s();
+    int64_t done = 0;
+    do {
+        for (int i = 0; i < 64; i++)
+            e[i] = (struct io_extent){.fd = d->fd, .write = write, .offset = random_offset(d, bytes), .bytes = bytes,
+                                      .buffer = d->buffer + i * bytes};
+        enum status s = io_run(d->io, e, write ? 1 : 64, err); /* appended rows go out one at a time */
+        if (s != STATUS_OK)
+            return s;
+        done += bytes * (write ? 1 : 64);
+    } while (now_s() - start < DISK_SECONDS / 2);
+    *rate = (double)done / (now_s() - start);
+    return STATUS_OK;
+}
+
+static enum status disk_large(struct disk *d, int64_t bytes, bool write, double *rate, struct error *err)
+{
+    int64_t job[2], done = 0;
+    double start = now_s();
+    int in_flight = 0, turn = 0;
+    enum status s = STATUS_OK;
+    while (s == STATUS_OK && (now_s() - start < DISK_SECONDS || done < 2 * bytes)) {
+        struct io_extent e = {.fd = d->fd, .write = write, .offset = random_offset(d, bytes), .bytes = bytes,
+                              .buffer = d->buffer + turn * bytes};
+        s = io_submit(d->io, &e, 1, &job[turn], err);
+        turn ^= 1;
+        if (s == STATUS_OK && ++in_flight == 2) {
+            s = io_wait(d->io, job[turn], err);
+            in_flight--;
+            done += bytes;
+        }
+    }
+    if (s == STATUS_OK && in_flight)
+        s = io_wait(d->io, job[turn ^ 1], err);
+    *rate = (double)(done + bytes) / (now_s() - start);
+    return s;
+}
+
+/* Every size is visited in each of a few rounds, so that a slow spell of the disk does not fall on one size. */
+static enum status disk_curve(struct disk *d, bool write, struct curve *c, struct error *err)
+{
+    static const int64_t sizes[] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 128 << 20};
+    enum { N = sizeof sizes / sizeof sizes[0] };
+    double rate[N][DISK_ROUNDS];
+    enum status s = STATUS_OK;
+    for (int round = 0; round < DISK_ROUNDS; round++)
+        for (int i = 0; i < N && s == STATUS_OK; i++)
+            s = (sizes[i] < SMALL_BYTES ? disk_small : disk_large)(d, sizes[i], write, &rate[i][round], err);
+    for (int i = 0; i < N && s == STATUS_OK; i++)
+        add_point(c, (double)sizes[i], median(rate[i], DISK_ROUNDS));
+    return s;
+}
+
+static enum status fill_file(struct disk *d, struct error *err)
+{
+    int64_t chunk = 64 << 20;
+    for (int64_t i = 0; i < chunk / 8; i++)
+        ((uint64_t *)d->buffer)[i] = mix(&d->seed) * 0x9e3779b97f4a7c15u;
+    for (int64_t at = 0; at < d->file_bytes; at += chunk) {
+        struct io_extent e = {.fd = d->fd, .write = true, .offset = at, .bytes = chunk, .buffer = d->buffer};
+        enum status s = io_run(d->io, &e, 1, err);
+        if (s != STATUS_OK)
+            return s;
+    }
+    return fsync(d->fd) == 0 ? STATUS_OK : error_set(err, STATUS_RUNTIME, "cannot write the sample file");
+}
+
+static enum status measure_disk(struct link *l, const struct profile_options *o, struct error *err)
+{
+    struct disk d = {.fd = -1, .file_bytes = o->disk_sample_bytes ? o->disk_sample_bytes : 2LL << 30, .seed = 1};
+    struct arena arena;
+    void *base;
+    bool direct;
+    arena_init(&arena, "profile", 1LL << 30);
+    enum status s = arena_take(&arena, "transfers", 256LL << 20, &base, err);
+    d.buffer = base;
+    if (s == STATUS_OK)
+        s = io_new(&d.io, NULL, err);
+    if (s == STATUS_OK)
+        s = io_open_scratch(o->scratch_directory, d.file_bytes, &d.fd, &direct, err);
+    if (s == STATUS_OK)
+        s = fill_file(&d, err);
+    tell(o, "disk reads");
+    if (s == STATUS_OK)
+        s = disk_curve(&d, false, &l->read_bytes_per_s, err);
+    tell(o, "disk writes");
+    if (s == STATUS_OK)
+        s = disk_curve(&d, true, &l->write_bytes_per_s, err);
+    io_free(d.io);
+    if (d.fd >= 0)
+        close(d.fd);
+    arena_free(&arena);
+    return s;
+}
+
+/* -- compute ---------------------------------------------------------------------------------------------------------- */
+
+/* Operands out of the caches: products cycle through this much. Shapes are those of a small and a middling OPT. */
+#define OPERAND_BYTES (768LL << 20)
+#define ROWS_MAX 1024
+
+struct bench {
+    struct pool *pool;
+    enum math math;
+    int threads;
+    struct arena arena;
+    char *operand;          /* (OPERAND_BYTES) */
+    float *x, *y;           /* (ROWS_MAX, 8192) each */
+    void *scratch;
+    struct error *err;
+    enum status status;
+};
+
+/* Calls fn(b, i) until `seconds` have gone; the median time of a call. */
+static double time_calls(struct bench *b, void (*fn)(struct bench *b, int64_t i, void *arg), void *arg, double seconds)
+{
+    enum { MAX = 4096 };
+    static double t[MAX];
+    double start = now_s();
+    int n = 0;
+    fn(b, 0, arg); /* warm up: primitives are made at first use */
+    do {
+        double before = now_s();
+        fn(b, n + 1, arg);
+        t[n++] = now_s() - before;
+    } while (n < MAX && (n < 3 || now_s() - start < seconds));
+    return median(t, n);
+}
+
+struct product_case {
+    enum format format;
+    int64_t m, rows, cols;
+};
+
+static void call_product(struct bench *b, int64_t i, void *arg)
+{
+    const struct product_case *c = arg;
+    int64_t bytes = format_matrix_bytes(c->format, c->rows, c->cols), count = OPERAND_BYTES / bytes;
+    struct weight_rows w = {c->format, b->operand + i % count * bytes, 0, c->rows, c->cols};
+    enum status s = linear(b->pool, b->math, &w, NULL, false, b->x, c->cols, c->m, b->y, c->rows, b->scratch, b->err);
+    b->status = s != STATUS_OK ? s : b->status;
+}
+
+static void measure_products(struct bench *b, struct compute *unit, enum format format)
+{
+    static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct product_case c = {format, rows[i], 8192, 2048}, t = {format, rows[i], 2048, 8192};
+        double up = time_calls(b, call_product, &c, 0.12), down = time_calls(b, call_product, &t, 0.12);
+        add_point(&unit->matmul[format], (double)rows[i], 2.0 * 2 * 8192 * 2048 * (double)rows[i] / (up + down));
+    }
+}
+
+/* 32 heads of 64, as OPT-1.3B. */
+static const struct attention_shape SHAPE = {32, 32, 64, 0.125};
+
+struct attention_case {
+    enum format format;
+    int64_t sequences, tokens, first;
+    const int32_t *pad;
+};
+
+static void call_attention(struct bench *b, int64_t i, void *arg)
+{
+    const struct attention_case *c = arg;
+    int64_t row = format_vector_bytes(c->format, 2048), layer = 2 * row * c->sequences * (c->first + c->tokens);
+    struct cache_view view = {c->format, b->operand + i % (OPERAND_BYTES / layer) * layer, 2 * row * c->sequences, 2 * row, row};
+    attention(b->pool, &SHAPE, &view, c->sequences, c->first, c->tokens, c->pad, b->x, 2048, b->y, b->scratch);
+}
+
+static void measure_attention(struct bench *b, struct compute *unit, enum format cache)
+{
+    static const int32_t pad[8] = {0};
+    struct attention_case prefill = {cache, 2, 512, 0, pad};
+    double t = time_calls(b, call_attention, &prefill, 0.5);
+    unit->attention_prefill_flops_per_s = 2 * 4.0 * 2048 * 512 * 513 / 2 / t;
+    static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
+    for (int i = 0; i < 3; i++) {
+        struct attention_case decode = {formats[i], 8, 1, 511, pad};
+        double bytes = 8 * 512.0 * 2 * (double)format_vector_bytes(formats[i], 2048);
+        unit->attention_decode_bytes_per_s[formats[i]] = bytes / time_calls(b, call_attention, &decode, 0.4);
+    }
+}
+
+static void call_passes(struct bench *b, int64_t i, void *arg)
+{
+    (void)arg;
+    float *x = (float *)(b->operand + i % 16 * ((int64_t)ROWS_MAX * 2048 * 4));
+    layer_norm(b->pool, x, ROWS_MAX, 2048, NULL, NULL, 1e-5, b->y);
+    add_rows(b->pool, x, b->y, (int64_t)ROWS_MAX * 2048);
+}
+
+static void call_nothing(void *arg, int task, int thread)
+{
+    (void)arg;
+    (void)task;
+    (void)thread;
+}
+
+/* An attention layer is about ten jobs of the pool. */
+static void call_launches(struct bench *b, int64_t i, void *arg)
+{
+    (void)i;
+    (void)arg;
+    for (int k = 0; k < 10; k++)
+        pool_run(b->pool, 2 * b->threads, call_nothing, NULL);
+}
+
+/* Weights in any format are valid numbers if no fp16 field is an infinity: keep every 16-bit word's exponent small. */
+static void fill_operands(char *operand, int64_t bytes)
+{
+    uint64_t seed = 7;
+    for (int64_t i = 0; i < bytes / 8; i++)
+        ((uint64_t *)operand)[i] = (mix(&seed) * 0x9e3779b97f4a7c15u) & 0xb3ffb3ffb3ffb3ffu;
+}
+
+static enum status bench_open(struct bench *b, int threads, enum math math, struct error *err)
+{
+    int64_t scratch = linear_scratch_bytes(threads, MATH_BF16, ROWS_MAX, 8192) + linear_scratch_bytes(threads, MATH_F32, ROWS_MAX, 8192) +
+                      attention_scratch_bytes(threads, &SHAPE);
+    int64_t rows = (int64_t)ROWS_MAX * 8192 * 4;
+    void *operand, *x, *y;
+    *b = (struct bench){.math = math, .threads = threads, .err = err};
+    arena_init(&b->arena, "profile", 4LL << 30);
+    enum status s = arena_take(&b->arena, "operands", OPERAND_BYTES, &operand, err);
+    if (s == STATUS_OK)
+        s = arena_take(&b->arena, "x", rows, &x, err);
+    if (s == STATUS_OK)
+        s = arena_take(&b->arena, "y", rows, &y, err);
+    if (s == STATUS_OK)
+        s = arena_take(&b->arena, "scratch", scratch, &b->scratch, err);
+    if (s == STATUS_OK)
+        s = pool_new(&b->pool, threads, err);
+    if (s != STATUS_OK)
+        return s;
+    b->operand = operand;
+    b->x = x;
+    b->y = y;
+    fill_operands(b->operand, OPERAND_BYTES);
+    for (int64_t i = 0; i < rows / 4; i++)
+        b->x[i] = (float)(i % 17) / 17 - 0.5f;
+    return STATUS_OK;
+}
+
+/* Scratch for the widest rows of the OPT family (ffn of OPT-175B), so that one profile serves every model. */
+static int64_t scratch_bytes(int threads, enum math math)
+{
+    static const struct attention_shape wide = {96, 96, 128, 0.1};
+    int64_t products = linear_scratch_bytes(threads, math, 1, 49152), f32 = linear_scratch_bytes(threads, MATH_F32, 1, 49152);
+    int64_t attend = attention_scratch_bytes(threads, &wide);
+    products = products > f32 ? products : f32;
+    return ((products > attend ? products : attend) + (1 << 20) - 1) >> 20 << 20;
+}
+
+static enum status measure_compute(struct compute *unit, const struct profile_options *o, int threads, struct error *err)
+{
+    struct bench b;
+    bool bf16 = o->math ? strcmp(o->math, "bf16") == 0 : cpu_has_bf16();
+    enum status s = bench_open(&b, threads, bf16 ? MATH_BF16 : MATH_F32, err);
+    if (s == STATUS_OK) {
+        unit->activation = FORMAT_F32;
+        unit->threads = threads;
+        snprintf(unit->math, sizeof unit->math, "%s", bf16 ? "bf16" : "f32");
+        unit->workspace_bytes = scratch_bytes(threads, b.math);
+        tell(o, "matrix products");
+        measure_products(&b, unit, FORMAT_F16);
+        measure_products(&b, unit, FORMAT_Q4);
+        measure_products(&b, unit, FORMAT_F32);
+        tell(o, "attention");
+        measure_attention(&b, unit, bf16 ? FORMAT_F16 : FORMAT_F32);
+        unit->memory_bytes_per_s = 5.0 * ROWS_MAX * 2048 * 4 / time_calls(&b, call_passes, NULL, 0.2);
+        unit->launch_s = time_calls(&b, call_launches, NULL, 0.1);
+        s = b.status;
+    }
+    pool_free(b.pool);
+    arena_free(&b.arena);
+    return s;
+}
+
+/* -- copies ----------------------------------------------------------------------------------------------------------- */
+
+static enum status measure_copies(struct link *l, struct error *err)
+{
+    struct arena arena;
+    void *src, *dst;
+    int64_t all = 256LL << 20;
+    arena_init(&arena, "profile", 1LL << 30);
+    enum status s = arena_take(&arena, "from", all, &src, err);
+    if (s == STATUS_OK)
+        s = arena_take(&arena, "to", all, &dst, err);
+    for (int64_t bytes = 16 << 10; bytes <= 64 << 20 && s == STATUS_OK; bytes *= 4) {
+        double t[64];
+        memset(src, 1, (size_t)all);
+        memset(dst, 2, (size_t)all);
+        for (int i = 0; i < 64; i++) {
+            int64_t at = i * bytes % (all - bytes + 1);
+            double before = now_s();
+            memcpy((char *)dst + at, (char *)src + at, (size_t)bytes);
+            t[i] = now_s() - before;
+        }
+        double rate = (double)bytes / median(t, 64);
+        add_point(&l->read_bytes_per_s, (double)bytes, rate);
+        add_point(&l->write_bytes_per_s, (double)bytes, rate);
+    }
+    arena_free(&arena);
+    return s;
+}
+
+/* -- the machine -------------------------------------------------------------------------------------------------------- */
+
+static void set_tier(struct tier *t, const char *name, enum tier_kind kind, int64_t bytes)
+{
+    snprintf(t->name, sizeof t->name, "%s", name);
+    t->kind = kind;
+    t->capacity_bytes = bytes;
+}
+
+enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err)
+{
+    bool device = o->device_bytes > 0;
+    int disk_link = device ? 1 : 0;
+    memset(hw, 0, sizeof *hw);
+    snprintf(hw->name, sizeof hw->name, "%s", o->name);
+    snprintf(hw->estimate, sizeof hw->estimate, "measured");
+    hw->n_tiers = device ? 3 : 2;
+    hw->n_computes = device ? 2 : 1;
+    if (device)
+        set_tier(&hw->tier[0], "device", TIER_DEVICE, o->device_bytes);
+    set_tier(&hw->tier[disk_link], "ram", TIER_HOST, o->ram_bytes);
+    set_tier(&hw->tier[disk_link + 1], "disk", TIER_DISK, o->disk_bytes);
+    enum status s = measure_disk(&hw->link[disk_link], o, err);
+    if (device && s == STATUS_OK) {
+        tell(o, "copies");
+        s = measure_copies(&hw->link[0], err);
+    }
+    if (s == STATUS_OK)
+        s = measure_compute(&hw->compute[0], o, o->threads, err);
+    snprintf(hw->compute[0].name, sizeof hw->compute[0].name, "%s", device ? "device" : "cpu");
+    if (device) {
+        hw->compute[1] = hw->compute[0];
+        hw->compute[1].tier = 1;
+        snprintf(hw->compute[1].name, sizeof hw->compute[1].name, "cpu");
+    }
+    return s;
+}

@@ -1,0 +1,26 @@
+/* profile.h - measure this machine into a hardware profile, through the same kernels, I/O and copies that a run uses. */
+#ifndef BALLAST_EXECUTOR_PROFILE_H
+#define BALLAST_EXECUTOR_PROFILE_H
+
+#include <stdint.h>
+
+#include "model/hardware.h"
+
+struct profile_options {
+    const char *name;
+    const char *scratch_directory; /* on the disk to measure */
+    int threads;                   /* that compute */
+    int64_t ram_bytes;             /* capacity of the memory tier */
+    int64_t disk_bytes;            /* free space of the disk */
+    int64_t device_bytes;          /* > 0: a third tier in front, an arena on the CPU joined by real copies, as a GPU would be */
+    const char *math;              /* "f32", "bf16"; NULL: bf16 where the CPU multiplies it natively */
+    int64_t disk_sample_bytes;     /* size of the file that is read; 0: 2 GiB */
+    void (*progress)(const char *what, void *arg); /* may be NULL */
+    void *arg;
+};
+
+/* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 20 seconds. Rates are medians; a rate by size is that of transfers
+ * of this size one after the other as the engine issues them, so latencies are part of it and the latency fields are 0. */
+enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err);
+
+#endif

@@ -1,0 +1,478 @@
+#include "executor/schedule.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/cost.h"
+
+const char *op_kind_name(enum op_kind kind)
+{
+    static const char *const names[OP_KIND_COUNT] = {"load_weights", "load_cache", "store_cache", "load_hidden", "store_hidden",
+                                                     "embed",        "attention",  "mlp",         "head",        "qkv",
+                                                     "send_qkv",     "attend",     "return_attended", "out"};
+    return names[kind];
+}
+
+int64_t step_first_token(const struct workload *w, int step)
+{
+    return step == 0 ? 0 : w->prompt_tokens + step - 1;
+}
+
+int64_t step_tokens(const struct workload *w, int step)
+{
+    return step == 0 ? w->prompt_tokens : 1;
+}
+
+/* A batch passing one layer. Numbers count from the start of the run and pick the slots. */
+struct turn {
+    int step, layer, batch;
+    int64_t number;       /* of all turns */
+    int64_t attention;    /* of attention turns */
+    int64_t visit;        /* of layer visits that use weights; -1 for the embedding */
+    bool first, last;     /* of its visit */
+};
+
+#define NONE (-1)
+#define LINKS_MAX (TIERS_MAX - 1)
+#define PARTS_MAX 8
+
+/* The operations that last used a slot, or produced what a later one reads. */
+struct cache_use {
+    int32_t load[LINKS_MAX], store[LINKS_MAX], compute;
+};
+
+struct builder {
+    struct schedule *s;
+    const struct arch *a;
+    const struct hardware *hw;
+    const struct workload *w;
+    const struct policy *p;
+    const struct placement *pl;
+    struct error *err;
+    enum status status;
+    int links, prefetch, parts;
+    bool near;
+    /* ring: per slot, the last compute of the visit that used it and the loads by link and part */
+    int32_t *ring_compute;               /* (prefetch) */
+    int32_t (*ring_load)[LINKS_MAX][PARTS_MAX]; /* (prefetch) */
+    struct cache_use cache_slot[2];
+    struct cache_use hidden_slot[3];
+    int32_t (*stored_cache)[LINKS_MAX];  /* (n_layers * n_batches): last store by link */
+    int32_t (*stored_hidden)[LINKS_MAX]; /* (n_batches) */
+    int32_t (*near_op)[3];               /* (n_batches): qkv, attend, return of the current layer */
+};
+
+static int32_t emit(struct builder *b, struct op op, const int32_t *deps, int n)
+{
+    struct schedule *s = b->s;
+    if (b->status != STATUS_OK)
+        return NONE;
+    if (s->n_ops == s->cap_ops) {
+        int32_t cap = s->cap_ops ? s->cap_ops * 2 : 4096;
+        struct op *grown = cap < INT32_MAX / 2 ? realloc(s->op, (size_t)cap * sizeof *grown) : NULL;
+        if (!grown) {
+            b->status = error_set(b->err, STATUS_RUNTIME, "out of memory for a schedule of more than %d operations", s->n_ops);
+            return NONE;
+        }
+        s->op = grown;
+        s->cap_ops = cap;
+    }
+    for (int i = 0; i < n; i++) {
+        bool known = deps[i] == NONE;
+        for (int j = 0; j < op.n_deps; j++)
+            known |= op.dep[j] == deps[i];
+        if (!known && op.n_deps < OP_DEPS_MAX)
+            op.dep[op.n_deps++] = deps[i];
+        else if (!known)
+            b->status = error_set(b->err, STATUS_RUNTIME, "%s has more than %d dependencies", op_kind_name(op.kind), OP_DEPS_MAX);
+    }
+    if (!b->p->overlap && s->n_ops > 0) { /* one at a time */
+        op.dep[0] = s->n_ops - 1;
+        op.n_deps = 1;
+    }
+    s->op[s->n_ops] = op;
+    return s->n_ops++;
+}
+
+static bool is_attention(const struct builder *b, const struct turn *t)
+{
+    return b->a->layer[t->layer].kind == LAYER_ATTENTION;
+}
+
+/* -- weights ---------------------------------------------------------------------------------------------------------- */
+
+static int64_t part_bytes(const struct builder *b, int layer, int link, int part)
+{
+    struct weight_piece piece[WEIGHT_PIECES_MAX];
+    int n = placement_pieces(b->pl, b->a, layer, link, piece);
+    int64_t step = format_row_step(b->pl->weights), sum = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t begin, end, cols = b->a->layer[layer].tensor[piece[i].tensor].cols;
+        weight_part_rows(&piece[i], step, part, b->parts, &begin, &end);
+        sum += format_matrix_bytes(b->pl->weights, end - begin, cols);
+    }
+    return sum;
+}
+
+/* Part `part` of the weights of `t`'s layer: bottom link first, each hop after the one below it. */
+static void load_weights(struct builder *b, const struct turn *t, int part)
+{
+    int slot = (int)(t->visit % b->prefetch);
+    int32_t below = NONE;
+    for (int link = b->links - 1; link >= 0; link--) {
+        int64_t bytes = part_bytes(b, t->layer, link, part);
+        int32_t deps[PARTS_MAX + 2], n = 0;
+        if (bytes == 0)
+            continue;
+        deps[n++] = below;
+        if (link == 0)
+            deps[n++] = b->ring_compute[slot];
+        else /* the slot of the upper tier's ring is free once its last user has gone up: its parts go in order */
+            deps[n++] = b->ring_load[slot][link - 1][b->parts - 1];
+        below = emit(b, (struct op){.kind = OP_LOAD_WEIGHTS, .resource = (int16_t)resource_link_read(link), .link = (int16_t)link,
+                                    .part = (int16_t)part, .parts = (int16_t)b->parts, .slot = (int16_t)slot, .step = t->step,
+                                    .layer = t->layer, .batch = 0, .bytes = bytes},
+                     deps, n);
+        b->ring_load[slot][link][part] = below;
+    }
+}
+
+/* -- cache ------------------------------------------------------------------------------------------------------------ */
+
+/* Bytes of the cache of (layer, batch) that cross `link`, for `tokens` tokens. */
+static int64_t cache_bytes(const struct builder *b, const struct turn *t, int link, int64_t tokens)
+{
+    int64_t sum = 0;
+    for (int home = link + 1; home < b->pl->n_tiers; home++)
+        sum += placement_cache_stride(b->pl, t->layer, t->batch, home) * tokens;
+    return sum;
+}
+
+static bool attends_near(const struct builder *b, const struct turn *t)
+{
+    return b->near && t->step > 0;
+}
+
+static int32_t *stored(struct builder *b, const struct turn *t)
+{
+    return b->stored_cache[t->layer * b->p->num_gpu_batches + t->batch];
+}
+
+static void load_cache(struct builder *b, const struct turn *t)
+{
+    struct cache_use *use = &b->cache_slot[t->attention % 2];
+    int stop = attends_near(b, t) ? 1 : 0;
+    int64_t tokens = step_first_token(b->w, t->step);
+    int32_t below = NONE;
+    struct cache_use next = {.compute = NONE};
+    memset(next.load, -1, sizeof next.load);
+    memset(next.store, -1, sizeof next.store);
+    for (int link = b->links - 1; link >= stop && tokens > 0; link--) {
+        int64_t bytes = cache_bytes(b, t, link, tokens);
+        int32_t deps[] = {below, stored(b, t)[link], link > 0 ? use->load[link - 1] : use->compute, use->compute, use->store[link]};
+        if (bytes == 0)
+            continue;
+        below = emit(b, (struct op){.kind = OP_LOAD_CACHE, .resource = (int16_t)resource_link_read(link), .link = (int16_t)link,
+                                    .cache_slot = (int16_t)(t->attention % 2), .step = t->step, .layer = t->layer,
+                                    .batch = t->batch, .bytes = bytes},
+                     deps, 5);
+        next.load[link] = below;
+    }
+    /* the slot's earlier stores still guard the new rows written by this turn's compute */
+    memcpy(next.store, use->store, sizeof next.store);
+    next.compute = use->compute;
+    *use = next;
+}
+
+static void store_cache(struct builder *b, const struct turn *t, int32_t compute)
+{
+    struct cache_use *use = &b->cache_slot[t->attention % 2];
+    int32_t above = compute;
+    use->compute = compute;
+    for (int link = attends_near(b, t) ? 1 : 0; link < b->links; link++) {
+        int64_t bytes = cache_bytes(b, t, link, step_tokens(b->w, t->step));
+        if (bytes == 0)
+            continue;
+        int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE}; /* the slot below may still be going down */
+        above = emit(b, (struct op){.kind = OP_STORE_CACHE, .resource = (int16_t)resource_link_write(link), .link = (int16_t)link,
+                                    .cache_slot = (int16_t)(t->attention % 2), .step = t->step, .layer = t->layer,
+                                    .batch = t->batch, .bytes = bytes},
+                     deps, 2);
+        use->store[link] = above;
+        stored(b, t)[link] = above;
+    }
+}
+
+/* -- hidden states ---------------------------------------------------------------------------------------------------- */
+
+static int64_t hidden_bytes(const struct builder *b, const struct turn *t, int link)
+{
+    int64_t sum = 0;
+    for (int home = link + 1; home < b->pl->n_tiers; home++)
+        sum += placement_hidden_count(b->pl, t->batch, home) * b->pl->hidden_row_bytes * step_tokens(b->w, t->step);
+    return sum;
+}
+
+static void load_hidden(struct builder *b, const struct turn *t)
+{
+    struct cache_use *use = &b->hidden_slot[t->number % 3];
+    int32_t below = NONE, load[LINKS_MAX] = {NONE, NONE, NONE};
+    for (int link = b->links - 1; link >= 0 && b->a->layer[t->layer].kind != LAYER_EMBED; link--) {
+        int64_t bytes = hidden_bytes(b, t, link);
+        int32_t deps[] = {below, b->stored_hidden[t->batch][link], link > 0 ? use->load[link - 1] : use->compute, use->store[link]};
+        if (bytes == 0)
+            continue;
+        below = emit(b, (struct op){.kind = OP_LOAD_HIDDEN, .resource = (int16_t)resource_link_read(link), .link = (int16_t)link,
+                                    .hidden_slot = (int16_t)(t->number % 3), .step = t->step, .layer = t->layer,
+                                    .batch = t->batch, .bytes = bytes},
+                     deps, 4);
+        load[link] = below;
+    }
+    memcpy(use->load, load, sizeof load);
+}
+
+static void store_hidden(struct builder *b, const struct turn *t, int32_t compute)
+{
+    struct cache_use *use = &b->hidden_slot[t->number % 3];
+    int32_t above = compute;
+    use->compute = compute;
+    for (int link = 0; link < b->links && b->a->layer[t->layer].kind != LAYER_HEAD; link++) {
+        int64_t bytes = hidden_bytes(b, t, link);
+        int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE};
+        if (bytes == 0)
+            continue;
+        above = emit(b, (struct op){.kind = OP_STORE_HIDDEN, .resource = (int16_t)resource_link_write(link), .link = (int16_t)link,
+                                    .hidden_slot = (int16_t)(t->number % 3), .step = t->step, .layer = t->layer,
+                                    .batch = t->batch, .bytes = bytes},
+                     deps, 2);
+        use->store[link] = above;
+        b->stored_hidden[t->batch][link] = above;
+    }
+}
+
+/* -- compute ---------------------------------------------------------------------------------------------------------- */
+
+static struct op compute_op(const struct builder *b, const struct turn *t, enum op_kind kind, int unit)
+{
+    return (struct op){.kind = (int16_t)kind, .resource = (int16_t)resource_compute(b->hw, unit), .link = -1,
+                       .slot = (int16_t)(t->visit < 0 ? -1 : t->visit % b->prefetch),
+                       .cache_slot = (int16_t)(t->attention % 2), .hidden_slot = (int16_t)(t->number % 3), .step = t->step,
+                       .layer = t->layer, .batch = t->batch};
+}
+
+/* What a layer's computation waits for: its weights (their last part; parts go in order), its hidden states, its cache, and the
+ * earlier stores out of the slots it will overwrite. */
+static int wait_list(const struct builder *b, const struct turn *t, int32_t *deps)
+{
+    int n = 0;
+    if (t->visit >= 0 && t->first)
+        deps[n++] = b->ring_load[t->visit % b->prefetch][0][b->parts - 1];
+    deps[n++] = b->hidden_slot[t->number % 3].load[0];
+    deps[n++] = b->hidden_slot[t->number % 3].store[0];
+    if (is_attention(b, t)) {
+        deps[n++] = b->cache_slot[t->attention % 2].load[0];
+        deps[n++] = b->cache_slot[t->attention % 2].store[0];
+    }
+    return n;
+}
+
+static void finish(struct builder *b, const struct turn *t, int32_t compute)
+{
+    if (t->visit >= 0 && t->last)
+        b->ring_compute[t->visit % b->prefetch] = compute;
+    store_hidden(b, t, compute);
+}
+
+static void compute_layer(struct builder *b, const struct turn *t)
+{
+    static const enum op_kind kinds[] = {[LAYER_EMBED] = OP_EMBED, [LAYER_ATTENTION] = OP_ATTENTION, [LAYER_MLP] = OP_MLP,
+                                         [LAYER_HEAD] = OP_HEAD};
+    int32_t deps[OP_DEPS_MAX];
+    int n = wait_list(b, t, deps);
+    int32_t id = emit(b, compute_op(b, t, kinds[b->a->layer[t->layer].kind], 0), deps, n);
+    if (is_attention(b, t))
+        store_cache(b, t, id);
+    finish(b, t, id);
+}
+
+/* Attention near the cache, first half: project, send down, attend beside the cache, bring the result up. */
+static void near_begin(struct builder *b, const struct turn *t)
+{
+    int64_t row = (b->a->heads * b->a->head_dim) * 4, kv = b->a->layer[t->layer].state_per_token * 4;
+    int32_t deps[OP_DEPS_MAX], *op = b->near_op[t->batch];
+    int n = wait_list(b, t, deps);
+    int below = b->p->gpu_batch_size - placement_cache_count(b->pl, t->layer, t->batch, 0);
+    op[0] = emit(b, compute_op(b, t, OP_QKV, 0), deps, n);
+    op[1] = op[2] = NONE;
+    if (below > 0) {
+        struct op send = compute_op(b, t, OP_SEND_QKV, 0), attend = compute_op(b, t, OP_ATTEND, 1);
+        struct op back = compute_op(b, t, OP_RETURN_ATTENDED, 0);
+        send.resource = (int16_t)resource_link_write(0);
+        send.link = back.link = 0;
+        send.bytes = below * (row + kv);
+        back.resource = (int16_t)resource_link_read(0);
+        back.bytes = below * row;
+        struct cache_use *use = &b->cache_slot[t->attention % 2];
+        int32_t sent = emit(b, send, &op[0], 1);
+        int32_t attend_deps[] = {sent, use->load[1], use->store[1], stored(b, t)[0]};
+        op[1] = emit(b, attend, attend_deps, 4);
+        op[2] = emit(b, back, &op[1], 1);
+        store_cache(b, t, op[1]);
+    }
+}
+
+static void near_end(struct builder *b, const struct turn *t)
+{
+    int32_t deps[] = {b->near_op[t->batch][2]};
+    finish(b, t, emit(b, compute_op(b, t, OP_OUT, 0), deps, 1));
+}
+
+/* -- the order of turns ------------------------------------------------------------------------------------------------ */
+
+/* Fills the turn after `t`; false at the end. Zig-zag: batch fastest, then layer, then step. Row by row: layer, step, batch. */
+static bool next_turn(const struct builder *b, const struct turn *t, struct turn *out)
+{
+    bool row = b->p->schedule == SCHEDULE_ROW;
+    int batches = b->p->num_gpu_batches, layers = b->a->n_layers;
+    *out = *t;
+    out->number++;
+    out->attention += is_attention(b, t);
+    if (!row && t->batch + 1 < batches) {
+        out->batch++;
+    } else {
+        if (!row)
+            out->batch = 0;
+        if (++out->layer == layers) {
+            out->layer = 0;
+            if (++out->step == b->w->gen_tokens) {
+                out->step = 0;
+                if (!row || ++out->batch == batches)
+                    return false;
+            }
+        }
+    }
+    out->first = row || out->batch == 0;
+    out->last = row || out->batch == batches - 1;
+    return true;
+}
+
+/* Numbers the visits that use weights: the embedding has none of its own. */
+static void number_visit(const struct builder *b, struct turn *t, int64_t *visits)
+{
+    bool embed = b->a->layer[t->layer].kind == LAYER_EMBED;
+    if (t->first && !embed)
+        (*visits)++;
+    t->visit = embed ? -1 : *visits - 1;
+}
+
+/* The weights cursor runs prefetch-1 visits ahead of the computation, a part of a visit for every turn. */
+struct weights_cursor {
+    struct turn turn;
+    int64_t visits; /* numbered so far */
+    int part;       /* next part of the current visit */
+    bool done;
+};
+
+static void cursor_step(struct builder *b, struct weights_cursor *c)
+{
+    struct turn next;
+    c->part = 0;
+    do {
+        c->done = !next_turn(b, &c->turn, &next);
+        c->turn = next;
+        if (!c->done)
+            number_visit(b, &c->turn, &c->visits);
+    } while (!c->done && !(c->turn.first && c->turn.visit >= 0));
+}
+
+/* Loads up to `count` parts of visits numbered at most `limit`. */
+static void cursor_load(struct builder *b, struct weights_cursor *c, int64_t limit, int count)
+{
+    while (!c->done && c->turn.visit <= limit && count-- > 0) {
+        load_weights(b, &c->turn, c->part);
+        if (++c->part == b->parts)
+            cursor_step(b, c);
+    }
+}
+
+static struct turn first_turn(const struct builder *b)
+{
+    return (struct turn){.visit = -1, .first = true, .last = b->p->num_gpu_batches == 1 || b->p->schedule == SCHEDULE_ROW};
+}
+
+static void build(struct builder *b)
+{
+    struct weights_cursor cursor = {.turn = first_turn(b)};
+    struct turn t = first_turn(b), next;
+    int64_t visits = 0;
+    bool more = true;
+    cursor_step(b, &cursor); /* from the embedding to the first layer with weights */
+    cursor_load(b, &cursor, b->prefetch - 2, INT32_MAX);
+    number_visit(b, &t, &visits);
+    while (more && b->status == STATUS_OK) {
+        more = next_turn(b, &t, &next);
+        if (more)
+            number_visit(b, &next, &visits);
+        bool near = is_attention(b, &t) && attends_near(b, &t), near_next = more && is_attention(b, &next) && attends_near(b, &next);
+        cursor_load(b, &cursor, t.visit, INT32_MAX); /* with a ring of one slot nothing was loaded ahead */
+        if (near && t.first)
+            near_begin(b, &t);
+        if (more && is_attention(b, &next))
+            load_cache(b, &next);
+        if (more && next.batch != t.batch)
+            load_hidden(b, &next);
+        if (near) { /* the next batch's projections go before this batch's output, so that both units work */
+            if (near_next && next.layer == t.layer)
+                near_begin(b, &next);
+            near_end(b, &t);
+        } else {
+            compute_layer(b, &t);
+        }
+        if (more && next.batch == t.batch) /* what this turn stores */
+            load_hidden(b, &next);
+        /* whatever this visit still owes goes out with its last turn */
+        cursor_load(b, &cursor, (t.visit < 0 ? visits - 1 : t.visit) + b->prefetch - 1, t.last ? INT32_MAX : 1);
+        t = next;
+    }
+}
+
+enum status schedule_new(struct schedule *s, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                         const struct policy *p, const struct placement *pl, struct error *err)
+{
+    struct builder b = {.s = s, .a = a, .hw = hw, .w = w, .p = p, .pl = pl, .err = err, .links = hw->n_tiers - 1,
+                        .prefetch = p->prefetch, .near = p->attention_near_cache};
+    size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches;
+    memset(s, 0, sizeof *s);
+    b.parts = p->schedule == SCHEDULE_ROW ? 1 : p->num_gpu_batches < PARTS_MAX ? p->num_gpu_batches : PARTS_MAX;
+    b.ring_compute = malloc((size_t)p->prefetch * sizeof *b.ring_compute);
+    b.ring_load = malloc((size_t)p->prefetch * sizeof *b.ring_load);
+    b.stored_cache = malloc(cells * sizeof *b.stored_cache);
+    b.stored_hidden = malloc((size_t)p->num_gpu_batches * sizeof *b.stored_hidden);
+    b.near_op = malloc((size_t)p->num_gpu_batches * sizeof *b.near_op);
+    if (b.ring_compute && b.ring_load && b.stored_cache && b.stored_hidden && b.near_op) {
+        memset(b.ring_compute, -1, (size_t)p->prefetch * sizeof *b.ring_compute);
+        memset(b.ring_load, -1, (size_t)p->prefetch * sizeof *b.ring_load);
+        memset(b.stored_cache, -1, cells * sizeof *b.stored_cache);
+        memset(b.stored_hidden, -1, (size_t)p->num_gpu_batches * sizeof *b.stored_hidden);
+        memset(b.near_op, -1, (size_t)p->num_gpu_batches * sizeof *b.near_op);
+        memset(b.cache_slot, -1, sizeof b.cache_slot);
+        memset(b.hidden_slot, -1, sizeof b.hidden_slot);
+        build(&b);
+    } else {
+        b.status = error_set(err, STATUS_RUNTIME, "out of memory for the schedule");
+    }
+    free(b.ring_compute);
+    free(b.ring_load);
+    free(b.stored_cache);
+    free(b.stored_hidden);
+    free(b.near_op);
+    if (b.status != STATUS_OK)
+        schedule_free(s);
+    return b.status;
+}
+
+void schedule_free(struct schedule *s)
+{
+    free(s->op);
+    memset(s, 0, sizeof *s);
+}

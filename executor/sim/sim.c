@@ -1,0 +1,94 @@
+#include "executor/sim/sim.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s)
+{
+    char buf[40];
+    t->origin = origin;
+    snprintf(t->version, sizeof t->version, "%s", s->version);
+    snprintf(t->machine, sizeof t->machine, "%s", s->hardware->name);
+    snprintf(t->model, sizeof t->model, "%s", s->arch->name);
+    snprintf(t->workload, sizeof t->workload, "prompt=%lld gen=%lld block=%dx%d", (long long)s->workload->prompt_tokens,
+             (long long)s->workload->gen_tokens, s->policy->gpu_batch_size, s->policy->num_gpu_batches);
+    policy_flags(s->policy, s->hardware, t->policy, sizeof t->policy);
+    t->generated_tokens = policy_block(s->policy) * s->workload->gen_tokens;
+    t->n_kinds = OP_KIND_COUNT;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        snprintf(t->kind_name[k], sizeof t->kind_name[k], "%s", op_kind_name(k));
+    t->n_resources = resource_count(s->hardware);
+    t->n_tiers = s->hardware->n_tiers;
+    t->predicted_prefill_s = s->prediction->prefill_s;
+    t->predicted_decode_s = s->prediction->decode_s;
+    for (int r = 0; r < t->n_resources; r++) {
+        snprintf(t->resource_name[r], sizeof t->resource_name[r], "%s", resource_name(s->hardware, r, buf));
+        for (int ph = 0; ph < PHASE_COUNT; ph++)
+            t->predicted_busy_s[ph][r] = s->prediction->busy_s[ph][r];
+    }
+    for (int i = 0; i < t->n_tiers; i++) {
+        snprintf(t->tier_name[i], sizeof t->tier_name[i], "%s", s->hardware->tier[i].name);
+        t->predicted_peak_bytes[i] = fmax(s->prediction->peak_bytes[PHASE_PREFILL][i], s->prediction->peak_bytes[PHASE_DECODE][i]);
+    }
+}
+
+static double lookup_seconds(const struct op *op, const struct run_setting *s)
+{
+    const struct arch *a = s->arch;
+    double rows = (double)s->policy->gpu_batch_size * (double)step_tokens(s->workload, op->step);
+    double below = s->placement->weights == FORMAT_Q4 ? 1 : s->placement->realised[CLASS_WEIGHT][s->hardware->n_tiers - 1];
+    return below * cost_lookup_s(s->hardware, a, rows);
+}
+
+double op_seconds(const struct op *op, const struct run_setting *s)
+{
+    const struct placement *pl = s->placement;
+    const struct layer *l = &s->arch->layer[op->layer];
+    const struct compute *unit = s->hardware->compute;
+    int64_t tokens = step_tokens(s->workload, op->step);
+    double visible = (double)(step_first_token(s->workload, op->step) + tokens);
+    int all = s->policy->gpu_batch_size, home = all;
+    if (op->link >= 0)
+        return cost_transfer_s(s->hardware, op->link, op->resource % 2 == 1, (double)op->bytes);
+    if (l->kind == LAYER_ATTENTION)
+        home = placement_cache_count(pl, op->layer, op->batch, 0);
+    double whole = cost_layer_s(unit, s->arch, l, pl->weights, pl->cache, all, tokens, visible);
+    double attend = cost_attend_s(unit, l, pl->cache, all, tokens, visible);
+    switch (op->kind) {
+    case OP_EMBED:
+        return whole + lookup_seconds(op, s);
+    case OP_QKV: /* three quarters of an attention layer's products come before it, with as many key and value heads as queries */
+        return (whole - attend) * 0.75 + cost_attend_s(unit, l, pl->cache, home, tokens, visible);
+    case OP_OUT:
+        return (whole - attend) * 0.25;
+    case OP_ATTEND:
+        return s->hardware->compute[1].launch_s + cost_attend_s(&s->hardware->compute[1], l, pl->cache, all - home, tokens, visible);
+    default:
+        return whole;
+    }
+}
+
+enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err)
+{
+    int64_t free_at[RESOURCES_MAX] = {0};
+    trace_describe(t, TRACE_SIMULATED, s);
+    enum status status = trace_reserve(t, schedule->n_ops, 0, err);
+    for (int32_t i = 0; i < schedule->n_ops && status == STATUS_OK; i++) {
+        const struct op *op = &schedule->op[i];
+        struct trace_event e = {.op = i, .kind = op->kind, .resource = op->resource, .step = op->step, .layer = op->layer,
+                                .batch = op->batch, .bytes = op->bytes, .start_ns = free_at[op->resource], .waits_for = -1};
+        for (int d = 0; d < op->n_deps; d++) {
+            int64_t end = t->event[op->dep[d]].end_ns;
+            if (end > e.start_ns) {
+                e.start_ns = end;
+                e.waits_for = op->dep[d];
+            }
+        }
+        e.end_ns = e.start_ns + llround(op_seconds(op, s) * 1e9);
+        free_at[op->resource] = e.end_ns;
+        status = trace_add_event(t, &e, err);
+    }
+    return status;
+}

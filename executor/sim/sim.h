@@ -1,0 +1,29 @@
+/* sim.h - the schedule on the cost model's clock: the same operations as the executor's, with predicted times. */
+#ifndef BALLAST_EXECUTOR_SIM_SIM_H
+#define BALLAST_EXECUTOR_SIM_SIM_H
+
+#include "executor/schedule.h"
+#include "model/cost.h"
+#include "traces/trace.h"
+
+/* What every trace of a run or simulation carries. */
+struct run_setting {
+    const char *version; /* of ballast */
+    const struct arch *arch;
+    const struct hardware *hardware;
+    const struct workload *workload;
+    const struct policy *policy;
+    const struct placement *placement;
+    const struct prediction *prediction; /* of the cost table */
+};
+
+/* Fills the header, kinds, resources and tiers of an empty trace. */
+void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s);
+
+/* Seconds the operation takes on its resource: the cost table's primitives on its own bytes and rows. */
+double op_seconds(const struct op *op, const struct run_setting *s);
+
+/* Runs the clock over the schedule. *t must be initialised; the caller frees it. */
+enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err);
+
+#endif

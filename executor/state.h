@@ -1,0 +1,41 @@
+/* state.h - where every sequence's cache and hidden states are: in their home on a memory tier, in the scratch file, or in a slot. */
+#ifndef BALLAST_EXECUTOR_STATE_H
+#define BALLAST_EXECUTOR_STATE_H
+
+#include <stdint.h>
+
+#include "executor/backend.h"
+#include "executor/io.h"
+#include "executor/schedule.h"
+#include "model/placement.h"
+
+struct state_memory {
+    char *cache[TIERS_MAX], *cache_slots[TIERS_MAX]; /* region bases */
+    char *hidden[TIERS_MAX], *hidden_slots[TIERS_MAX];
+};
+
+struct state {
+    const struct placement *pl;
+    const struct workload *w;
+    struct state_memory m;
+    int64_t *cache_at;  /* (n_layers, n_batches, TIERS_MAX): offset of the cell in its tier's region or in the scratch file */
+    int64_t *hidden_at; /* (n_batches, TIERS_MAX) */
+    int scratch_fd;     /* one file: the disk's cache, then its hidden states */
+    int64_t scratch_bytes;
+    bool near;
+};
+
+enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near, const struct state_memory *m,
+                       const char *scratch_directory, struct error *err);
+void state_close(struct state *s); /* a zeroed struct is fine */
+
+/* One transfer of a batch's cache or hidden states: copies are done at once, disk requests submitted (*job = -1 if none). */
+enum status state_move(const struct state *s, const struct op *op, const struct backend *backend, struct io *io, int64_t *job,
+                       struct error *err);
+
+/* The segments of a batch while its slots hold what is below tier 0. Near the cache (decode): tier 0's own cache only. */
+void state_view(const struct state *s, const struct op *op, struct batch *out);
+/* The cache segments that tier 1's unit attends over, numbered from the first sequence below tier 0. */
+void state_view_near(const struct state *s, const struct op *op, struct batch *out);
+
+#endif
