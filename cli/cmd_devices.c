@@ -1,0 +1,189 @@
+/* cmd_devices.c - ballast devices: what this machine has, before anything is measured. */
+#include <csv.h>
+#include <errno.h>
+#include <hwloc.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "executor/cpu/kernels.h"
+#include "executor/io.h"
+
+static void add(struct table *t, const char *kind, const char *name, int64_t count, double bytes, const char *detail)
+{
+    table_text(t, kind);
+    table_text(t, name);
+    if (count >= 0) {
+        table_int(t, count);
+    } else {
+        table_empty(t);
+    }
+    table_number(t, bytes);
+    table_text(t, detail);
+}
+
+#define NO_COUNT (-1)
+#define NO_BYTES ((double)NAN)
+
+/* -- memory and disk ------------------------------------------------------------------------------------------------- */
+
+/* "MemAvailable:" of /proc/meminfo in bytes; NaN if it cannot be read. */
+static double meminfo_bytes(const char *key)
+{
+    char line[256];
+    double kib = NAN;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%lf", &kib) == 1) {
+            break;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return kib * 1024;
+}
+
+/* The memory limit of this control group; NaN if there is none. */
+static double control_group_bytes(void)
+{
+    double bytes = NAN;
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "r");
+    if (f) {
+        if (fscanf(f, "%lf", &bytes) != 1) {
+            bytes = NAN; /* "max" */
+        }
+        fclose(f);
+    }
+    return bytes;
+}
+
+static void add_memory(struct table *t)
+{
+    add(t, "tier", "ram", NO_COUNT, meminfo_bytes("MemTotal:"), "installed memory");
+    add(t, "tier", "ram", NO_COUNT, meminfo_bytes("MemAvailable:"), "available now");
+    double limit = control_group_bytes();
+    if (!isnan(limit)) {
+        add(t, "tier", "ram", NO_COUNT, limit, "limit of this container");
+    }
+}
+
+static enum status add_disk(struct table *t, const char *directory, struct error *err)
+{
+    struct statvfs fs;
+    struct io *io = NULL;
+    char detail[256];
+    if (statvfs(directory, &fs) != 0) {
+        return error_errno(err, errno, "%s", directory);
+    }
+    const char *method = io_new(&io, NULL, NULL) == STATUS_OK ? io_method(io) : "no asynchronous I/O";
+    snprintf(detail, sizeof detail, "free in %.180s, through %s", directory, method);
+    add(t, "tier", "disk", NO_COUNT, (double)fs.f_bavail * (double)fs.f_frsize, detail);
+    io_free(io);
+    add(t, "link", "disk->ram", NO_COUNT, NO_BYTES, "not measured: ballast profile does");
+    add(t, "link", "ram->disk", NO_COUNT, NO_BYTES, "not measured: ballast profile does");
+    return STATUS_OK;
+}
+
+/* -- processors ------------------------------------------------------------------------------------------------------ */
+
+static void add_caches(struct table *t, hwloc_topology_t topology)
+{
+    static const struct {
+        hwloc_obj_type_t type;
+        const char *name;
+    } CACHES[] = {{HWLOC_OBJ_L1CACHE, "L1 data"}, {HWLOC_OBJ_L2CACHE, "L2"}, {HWLOC_OBJ_L3CACHE, "L3"}};
+    for (int i = 0; i < 3; i++) {
+        hwloc_obj_t first = hwloc_get_obj_by_type(topology, CACHES[i].type, 0);
+        if (first) {
+            add(t, "cache", CACHES[i].name, hwloc_get_nbobjs_by_type(topology, CACHES[i].type), (double)first->attr->cache.size,
+                "each");
+        }
+    }
+}
+
+static void add_numa(struct table *t, hwloc_topology_t topology)
+{
+    int n = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
+    for (int i = 0; i < n; i++) {
+        char name[32];
+        hwloc_obj_t node = hwloc_get_obj_by_type(topology, HWLOC_OBJ_NUMANODE, (unsigned)i);
+        snprintf(name, sizeof name, "node %u", node->os_index);
+        add(t, "numa", name, NO_COUNT, (double)node->attr->numanode.local_memory, "local memory");
+    }
+}
+
+static void add_processors(struct table *t)
+{
+    char text[256];
+    hwloc_topology_t topology;
+    add(t, "compute", "gpu", 0, NO_BYTES, "none: this build has no CUDA part");
+    add(t, "compute", "cpu", NO_COUNT, NO_BYTES, cpu_describe(text, sizeof text));
+    if (hwloc_topology_init(&topology) != 0) {
+        return;
+    }
+    if (hwloc_topology_load(topology) == 0) {
+        add(t, "compute", "cores", hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE), NO_BYTES, "");
+        add(t, "compute", "threads", hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_PU), NO_BYTES,
+            "hardware threads this process may use");
+        add_caches(t, topology);
+        add_numa(t, topology);
+    }
+    hwloc_topology_destroy(topology);
+}
+
+/* -- libraries ------------------------------------------------------------------------------------------------------- */
+
+static void add_libraries(struct table *t)
+{
+    char text[64];
+    unsigned hwloc = hwloc_get_api_version();
+    add(t, "library", "jansson", NO_COUNT, NO_BYTES, JANSSON_VERSION);
+    snprintf(text, sizeof text, "%u.%u.%u", hwloc >> 16, hwloc >> 8 & 0xFF, hwloc & 0xFF);
+    add(t, "library", "hwloc", NO_COUNT, NO_BYTES, text);
+    snprintf(text, sizeof text, "%d.%d.%d", CSV_MAJOR, CSV_MINOR, CSV_RELEASE);
+    add(t, "library", "libcsv", NO_COUNT, NO_BYTES, text);
+}
+
+static enum status fill(struct table *t, const char *directory, struct error *err)
+{
+    table_column(t, "kind", COLUMN_TEXT);
+    table_column(t, "name", COLUMN_TEXT);
+    table_column(t, "count", COLUMN_INT);
+    table_column(t, "bytes", COLUMN_BYTES);
+    table_column(t, "detail", COLUMN_TEXT);
+    add_memory(t);
+    enum status status = add_disk(t, directory, err);
+    add_processors(t);
+    add_libraries(t);
+    return status;
+}
+
+int cmd_devices(int argc, char **argv)
+{
+    static const struct command_usage USAGE =
+        {"devices", "[OPTIONS]",
+         "Lists memory, disk, processors and libraries found here. Nothing is measured: \"ballast profile\" does that.",
+         OPTION_SCRATCH | OPTION_FORMAT};
+    struct options o;
+    struct table t;
+    struct error err = {0};
+    char directory[512];
+    int code;
+    if (!options_parse(&o, &USAGE, argc, argv, &code)) {
+        return code;
+    }
+    table_init(&t);
+    const char *where = o.scratch_dir ? o.scratch_dir : getcwd(directory, sizeof directory);
+    if (fill(&t, where ? where : ".", &err) == STATUS_OK) {
+        table_write(&t, o.format, stdout, &err);
+    }
+    table_free(&t);
+    return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+}

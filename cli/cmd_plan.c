@@ -1,0 +1,75 @@
+/* cmd_plan.c - ballast plan: the best policy, why it is the best, and the command line that runs it. */
+#include "cli/commands.h"
+#include "cli/setting.h"
+
+static json_t *prices_json(const struct plan *p)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < p->n_prices; i++) {
+        json_array_append_new(list, json_pack("{s:s, s:f, s:s}", "what", p->price[i].what, "tok_s_per_unit", p->price[i].per_unit,
+                                              "unit", p->price[i].unit));
+    }
+    return list;
+}
+
+static void print_prices(const struct plan *p)
+{
+    printf("\nWhat one more unit is worth:\n\n| of | tok/s | per |\n|---|---:|---|\n");
+    for (int i = 0; i < p->n_prices; i++) {
+        printf("| %s | %.4g | %s |\n", p->price[i].what, p->price[i].per_unit, p->price[i].unit);
+    }
+}
+
+static enum status print(const struct setting *s, const struct options *o, struct error *err)
+{
+    struct table t;
+    char command[1024];
+    table_init(&t);
+    setting_columns(&t, s, o->format);
+    table_column(&t, "relaxed_throughput_tok_s", COLUMN_NUMBER);
+    table_column(&t, "lps", COLUMN_INT);
+    if (o->format != OUTPUT_MD) {
+        table_column(&t, "run", COLUMN_TEXT);
+        table_column(&t, "shadow_prices", COLUMN_TEXT);
+    }
+    setting_cells(&t, s, &s->prediction, o->format);
+    table_number(&t, s->plan.relaxed_throughput_tok_s);
+    table_int(&t, s->plan.lps);
+    setting_command(s, o, command, sizeof command);
+    if (o->format != OUTPUT_MD) {
+        table_text(&t, command);
+        table_json(&t, prices_json(&s->plan));
+    }
+    enum status status = table_write_one(&t, o->format, stdout, err);
+    table_free(&t);
+    if (status == STATUS_OK && o->format == OUTPUT_MD) {
+        printf("\nA prediction (%s profile).\n", s->hardware.estimate);
+        setting_explain(s, &s->prediction, stdout);
+        print_prices(&s->plan);
+        printf("\nTo run it:\n\n%s\n", command);
+    }
+    return status;
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    static const struct command_usage USAGE = {
+        "plan", "-m MODEL -H FILE [OPTIONS]",
+        "Finds the policy with the highest throughput: batch sizes, compression, where attention runs, and where weights, cache and\n"
+        "activations live. Whatever is given on the command line is fixed, the rest is searched.",
+        OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_FORMAT};
+    struct options o;
+    struct setting s = {0};
+    struct error err = {0};
+    int code;
+    if (!options_parse(&o, &USAGE, argc, argv, &code)) {
+        return code;
+    }
+    if (o.percent[0]) {
+        error_set(&err, STATUS_INVALID, "--percent fixes the placement that is to be searched: use \"ballast predict\" for it");
+    } else if (setting_open(&s, &o, &err) == STATUS_OK && print(&s, &o, &err) == STATUS_OK && o.policy_out) {
+        policy_save(&s.policy, o.policy_out, &s.hardware, &err);
+    }
+    setting_close(&s);
+    return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+}

@@ -1,0 +1,103 @@
+/* cmd_profile.c - ballast profile: measure this machine into a hardware profile. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "executor/cpu/kernels.h"
+#include "executor/profile.h"
+#include "model/units.h"
+
+static void say(const char *what, void *arg)
+{
+    (void)arg;
+    if (isatty(STDERR_FILENO)) {
+        fprintf(stderr, "measuring %s ...\n", what);
+    }
+}
+
+static enum status free_disk(const char *directory, int64_t *bytes, struct error *err)
+{
+    struct statvfs v;
+    if (statvfs(directory, &v) != 0) {
+        return error_set(err, STATUS_RUNTIME, "%s: no such directory for scratch files", directory);
+    }
+    *bytes = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
+    return STATUS_OK;
+}
+
+static void print_summary(const struct hardware *hw, const char *path)
+{
+    char a[40], b[40], c[40];
+    for (int i = 0; i < hw->n_tiers - 1; i++) {
+        const struct curve *read = &hw->link[i].read_bytes_per_s, *write = &hw->link[i].write_bytes_per_s;
+        printf("%s->%s %s, back %s (large transfers)\n", hw->tier[i + 1].name, hw->tier[i].name,
+               units_format(read->y[read->n - 1], UNIT_BYTES_PER_S, a, sizeof a), units_format(write->y[write->n - 1], UNIT_BYTES_PER_S, b, sizeof b));
+    }
+    const struct compute *u = &hw->compute[0];
+    const struct curve *m = &u->matmul[FORMAT_F16];
+    printf("%s: %d threads, %s products %s at %.0f rows and %s at 1 row, attention over a cache %s\n", u->name, u->threads, u->math,
+           units_format(m->y[m->n - 1], UNIT_FLOPS_PER_S, a, sizeof a), m->x[m->n - 1],
+           units_format(m->y[0], UNIT_FLOPS_PER_S, b, sizeof b),
+           units_format(u->attention_decode_bytes_per_s[FORMAT_F16], UNIT_BYTES_PER_S, c, sizeof c));
+    printf("profile written to %s\n", path);
+}
+
+static enum status profile(const struct options *o, struct error *err)
+{
+    struct profile_options p = {.name = "this-machine", .scratch_directory = o->scratch_dir ? o->scratch_dir : ".",
+                                .device_bytes = 0, .progress = say};
+    struct hardware hw;
+    double device;
+    char source[160], cpu[96];
+    p.threads = o->threads ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    p.ram_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 10 * 9;
+    if (o->emulate_device) {
+        if (units_parse(o->emulate_device, UNIT_BYTES, &device) != 0 || device < 1) {
+            return error_set(err, STATUS_INVALID, "--emulate-device: expected %s, found \"%s\"", units_expected(UNIT_BYTES),
+                             o->emulate_device);
+        }
+        p.device_bytes = (int64_t)device;
+        p.name = "this-machine-device";
+        p.threads = o->threads ? p.threads : p.threads > 1 ? p.threads - 1 : 1; /* a core is left for the copies */
+    }
+    if (o->math && strcmp(o->math, "f32") != 0 && strcmp(o->math, "bf16") != 0) {
+        return error_set(err, STATUS_INVALID, "--math: expected f32 or bf16, found \"%s\"", o->math);
+    }
+    p.math = o->math;
+    enum status status = free_disk(p.scratch_directory, &p.disk_bytes, err);
+    if (status == STATUS_OK) {
+        status = profile_measure(&hw, &p, err);
+    }
+    snprintf(source, sizeof source, "measured by ballast profile on %s", cpu_describe(cpu, sizeof cpu));
+    if (status == STATUS_OK) {
+        status = hardware_save(&hw, o->file, source, err);
+    }
+    if (status == STATUS_OK) {
+        print_summary(&hw, o->file);
+    }
+    return status;
+}
+
+int cmd_profile(int argc, char **argv)
+{
+    static const struct command_usage USAGE = {
+        "profile", "-o FILE [--scratch-dir DIR] [OPTIONS]",
+        "Measures disk, copies, matrix products and attention on this machine, through the code that a run uses, into a hardware\n"
+        "profile. Takes about 20 seconds and 2 GiB of the disk at --scratch-dir, which is the one that is measured.",
+        OPTION_FILE | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
+    struct options o;
+    struct error err = {0};
+    int code;
+    if (!options_parse(&o, &USAGE, argc, argv, &code)) {
+        return code;
+    }
+    if (!o.file) {
+        error_set(&err, STATUS_INVALID, "-o/--output is missing: give the file to write");
+    } else {
+        profile(&o, &err);
+    }
+    return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+}

@@ -1,0 +1,90 @@
+/* cmd_simulate.c - ballast simulate: the schedule on the cost model's clock, operation by operation. */
+#include "cli/commands.h"
+#include "cli/setting.h"
+#include "executor/schedule.h"
+#include "traces/trace.h"
+
+static enum status write_traces(const struct trace *t, const struct options *o, struct error *err)
+{
+    const struct trace *one[] = {t};
+    enum status status = o->trace ? trace_write_csv(t, o->trace, err) : STATUS_OK;
+    if (status == STATUS_OK && o->chrome_trace) {
+        status = trace_write_chrome(one, 1, o->chrome_trace, err);
+    }
+    return status;
+}
+
+static enum status print(const struct setting *s, const struct trace *t, const struct options *o, struct error *err)
+{
+    struct trace_summary sum;
+    struct prediction p = s->prediction;
+    struct table table;
+    trace_summarise(t, &sum);
+    p.prefill_s = sum.prefill_s;
+    p.decode_s = sum.decode_s;
+    p.latency_s = sum.total_s;
+    p.throughput_tok_s = sum.throughput_tok_s;
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        p.bound_by[ph] = 0;
+        for (int r = 0; r < resource_count(&s->hardware); r++) {
+            p.busy_s[ph][r] = sum.busy_s[ph][r];
+            p.bound_by[ph] = p.busy_s[ph][r] > p.busy_s[ph][p.bound_by[ph]] ? r : p.bound_by[ph];
+        }
+    }
+    table_init(&table);
+    setting_columns(&table, s, o->format);
+    table_column(&table, "operations", COLUMN_INT);
+    setting_cells(&table, s, &p, o->format);
+    table_int(&table, t->n_events);
+    enum status status = table_write_one(&table, o->format, stdout, err);
+    table_free(&table);
+    if (status == STATUS_OK && o->format == OUTPUT_MD) {
+        printf("\nA simulation (%s profile): predicted times in the schedule's order. The cost table alone says %.4g tok/s.\n",
+               s->hardware.estimate, s->prediction.throughput_tok_s);
+        setting_explain(s, &p, stdout);
+    }
+    return status;
+}
+
+static enum status run_simulation(const struct setting *s, const struct options *o, struct error *err)
+{
+    struct run_setting view = setting_view(s);
+    struct schedule schedule = {0};
+    struct trace t;
+    trace_init(&t);
+    enum status status = schedule_new(&schedule, &s->arch, &s->hardware, &s->workload, &s->policy, &s->placement, err);
+    if (status == STATUS_OK) {
+        status = simulate(&schedule, &view, &t, err);
+    }
+    if (status == STATUS_OK) {
+        status = write_traces(&t, o, err);
+    }
+    if (status == STATUS_OK) {
+        status = print(s, &t, o, err);
+    }
+    trace_free(&t);
+    schedule_free(&schedule);
+    return status;
+}
+
+int cmd_simulate(int argc, char **argv)
+{
+    static const struct command_usage USAGE =
+        {"simulate", "-m MODEL -H FILE (--policy FILE | --percent \"wg wc cg cc hg hc\") [--trace FILE] [OPTIONS]",
+         "Advances a clock over the schedule that \"ballast run\" would carry out and writes the same trace columns. Without a\n"
+         "policy, for the one that \"ballast plan\" would choose.",
+         OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_POLICY | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_FORMAT |
+             OPTION_TRACE};
+    struct options o;
+    struct setting s = {0};
+    struct error err = {0};
+    int code;
+    if (!options_parse(&o, &USAGE, argc, argv, &code)) {
+        return code;
+    }
+    if (setting_open(&s, &o, &err) == STATUS_OK) {
+        run_simulation(&s, &o, &err);
+    }
+    setting_close(&s);
+    return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+}

@@ -1,0 +1,111 @@
+/* options.h - the options that commands share, each spelled and explained once.
+ *
+ * A command names the groups it accepts; any other option is refused by name. What is not given keeps its default, and
+ * whatever a search may choose is marked as not given (0, or -1 for switches).
+ *
+ *     struct options o;
+ *     int code;
+ *     if (!options_parse(&o, &usage, argc, argv, &code)) { return code; }      help or a complaint was printed
+ */
+#ifndef BALLAST_CLI_OPTIONS_H
+#define BALLAST_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cli/output.h"
+#include "executor/sample.h"
+#include "model/arch.h"
+#include "model/error.h"
+#include "model/hardware.h"
+#include "model/policy.h"
+#include "model/workload.h"
+#include "solver/search.h"
+#include "traces/validate.h"
+
+enum option_group {
+    OPTION_MODEL = 1 << 0,        /* -m */
+    OPTION_HARDWARE = 1 << 1,     /* -H, --budget */
+    OPTION_WORKLOAD = 1 << 2,     /* -p, -n */
+    OPTION_POLICY = 1 << 3,       /* --policy */
+    OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
+    OPTION_SEARCH = 1 << 5,       /* --latency, --max-block, --policy-out */
+    OPTION_RUN = 1 << 6,          /* --prompts, --weights, --weights-dir */
+    OPTION_SCRATCH = 1 << 7,      /* --scratch-dir */
+    OPTION_SAMPLING = 1 << 8,     /* --seed, --temperature, --top-k, --top-p */
+    OPTION_THREADS = 1 << 9,      /* -t */
+    OPTION_REPETITIONS = 1 << 10, /* -r, --no-warmup */
+    OPTION_FORMAT = 1 << 11,      /* -o md|csv|json|jsonl */
+    OPTION_FILE = 1 << 12,        /* -o FILE; not together with OPTION_FORMAT */
+    OPTION_TRACE = 1 << 13,       /* --trace, --chrome-trace */
+    OPTION_LIMITS = 1 << 14,      /* --mean, --worst, --peak */
+    OPTION_ARGUMENTS = 1 << 15,   /* arguments that are no options */
+    OPTION_PROFILE = 1 << 16,     /* --emulate-device, --math */
+};
+
+struct command_usage {
+    const char *name;      /* "plan" */
+    const char *arguments; /* after the name: "-m MODEL -H FILE [OPTIONS]" */
+    const char *about;     /* one or a few lines */
+    unsigned groups;       /* enum option_group */
+};
+
+#define BUDGETS_MAX 8
+
+struct options {
+    const char *command;
+    const char *model, *hardware;
+    int n_budgets;
+    const char *budget[BUDGETS_MAX];   /* "gpu=16GiB" */
+    int64_t prompt_tokens, gen_tokens; /* 512, 32 */
+
+    const char *policy;                                              /* file; NULL: not given */
+    char percent[192];                                               /* "wg wc cg cc hg hc"; "": not given */
+    int64_t gpu_batch_size, num_gpu_batches, prefetch;               /* 0: not given */
+    int compress_weight, compress_cache, cpu_cache_compute, overlap; /* 0, 1; -1: not given */
+    const char *schedule;                                            /* "zigzag" or "row"; NULL: not given */
+
+    double latency_s;  /* 0: no limit */
+    int64_t max_block; /* 0: no limit */
+    const char *policy_out;
+
+    const char *prompts, *weights_dir, *scratch_dir;
+    bool weights_random;
+    uint64_t weights_seed;
+    struct sampling sampling;
+    int64_t threads;     /* 0: as many as the machine has cores */
+    int64_t repetitions; /* 0: the command's default */
+    bool no_warmup;
+
+    enum output_format format;
+    const char *file; /* -o FILE */
+    const char *emulate_device; /* size of the device's memory; NULL: none */
+    const char *math;           /* NULL: not given */
+    const char *trace, *chrome_trace;
+    struct validate_limits limits;
+
+    int n_arguments;
+    char **argument; /* (n_arguments) borrowed from argv */
+};
+
+/* Fills o from argv (argv[0] is the command). Returns false when the command should return *code at once: after -h, or after a
+ * one-line complaint on stderr. */
+bool options_parse(struct options *o, const struct command_usage *u, int argc, char **argv, int *code);
+
+/* Prints "ballast: plan: text" on stderr and returns the exit code. */
+int command_fail(const char *command, const struct error *err);
+
+/* The name in the NULL-ended list within two letters of `name`; NULL if there is none. */
+const char *nearest_name(const char *name, const char *const *names);
+
+/* -- from options to the structs they stand for (inputs.c) -------------------------------------------------------------- */
+
+enum status options_model(const struct options *o, struct arch *a, struct error *err);         /* caller frees with arch_free */
+enum status options_hardware(const struct options *o, struct hardware *hw, struct error *err); /* narrowed by the budgets */
+enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err);
+/* The policy file, or the defaults and --percent; then every flag that was given on top. Checked. */
+enum status options_policy(const struct options *o, const struct hardware *hw, struct policy *p, struct error *err);
+/* What the flags fix and what stays open; `realise` is left NULL. Fails on --percent, which leaves nothing to search. */
+enum status options_search(const struct options *o, struct search_options *s, struct error *err);
+
+#endif

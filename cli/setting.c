@@ -1,0 +1,190 @@
+#include "cli/setting.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "model/units.h"
+
+static bool has_policy(const struct options *o)
+{
+    return o->policy || o->percent[0];
+}
+
+enum status setting_search(struct setting *s, const struct options *o, struct error *err)
+{
+    struct search_options search_options;
+    enum status status = options_search(o, &search_options, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    search_options.realise = placement_realise;
+    status = search(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, err);
+    s->policy = s->plan.policy;
+    s->planned = true;
+    return status;
+}
+
+/* Times at the realised fractions, peaks from the placement itself. */
+static enum status predict(struct setting *s, struct error *err)
+{
+    enum status status = cost_build(&s->cost, &s->arch, &s->hardware, &s->workload, &s->policy, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    cost_predict(&s->cost, (const double(*)[TIERS_MAX])s->placement.realised, &s->prediction);
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        for (int t = 0; t < s->hardware.n_tiers; t++) {
+            s->prediction.peak_bytes[ph][t] = (double)placement_peak(&s->placement, t);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status load(struct setting *s, const struct options *o, struct error *err)
+{
+    memset(s, 0, sizeof *s);
+    enum status status = options_model(o, &s->arch, err);
+    if (status == STATUS_OK) {
+        status = options_hardware(o, &s->hardware, err);
+    }
+    if (status == STATUS_OK) {
+        status = options_workload(o, &s->arch, &s->workload, err);
+    }
+    return status;
+}
+
+enum status setting_open(struct setting *s, const struct options *o, struct error *err)
+{
+    enum status status = load(s, o, err);
+    if (status == STATUS_OK) {
+        status = has_policy(o) ? options_policy(o, &s->hardware, &s->policy, err) : setting_search(s, o, err);
+    }
+    if (status == STATUS_OK) {
+        status = placement_new(&s->placement, &s->arch, &s->hardware, &s->workload, &s->policy, err);
+    }
+    if (status == STATUS_OK) {
+        status = placement_check(&s->placement, &s->hardware, err);
+    }
+    if (status == STATUS_OK) {
+        status = predict(s, err);
+    }
+    return status;
+}
+
+void setting_close(struct setting *s)
+{
+    placement_free(&s->placement);
+    arch_free(&s->arch);
+}
+
+struct run_setting setting_view(const struct setting *s)
+{
+    return (struct run_setting){.version = ballast_version(),
+                                .arch = &s->arch,
+                                .hardware = &s->hardware,
+                                .workload = &s->workload,
+                                .policy = &s->policy,
+                                .placement = &s->placement,
+                                .prediction = &s->prediction};
+}
+
+/* -- results ---------------------------------------------------------------------------------------------------------- */
+
+void setting_columns(struct table *t, const struct setting *s, enum output_format format)
+{
+    char name[96], resource[40];
+    table_column(t, "model", COLUMN_TEXT);
+    table_column(t, "hardware", COLUMN_TEXT);
+    table_column(t, "estimate", COLUMN_TEXT);
+    table_column(t, "workload.prompt_tokens", COLUMN_INT);
+    table_column(t, "workload.gen_tokens", COLUMN_INT);
+    if (format != OUTPUT_MD) {
+        table_column(t, "policy", COLUMN_TEXT);
+    }
+    table_column(t, "throughput_tok_s", COLUMN_NUMBER);
+    table_column(t, "latency_s", COLUMN_SECONDS);
+    table_column(t, "prefill_s", COLUMN_SECONDS);
+    table_column(t, "decode_s", COLUMN_SECONDS);
+    for (int i = 0; i < s->hardware.n_tiers; i++) {
+        snprintf(name, sizeof name, "peak_bytes.%s", s->hardware.tier[i].name);
+        table_column(t, name, COLUMN_BYTES);
+    }
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        for (int r = 0; r < resource_count(&s->hardware); r++) {
+            snprintf(name, sizeof name, "busy_s.%s.%s", phase_name(ph), resource_name(&s->hardware, r, resource));
+            table_column(t, name, COLUMN_SECONDS);
+        }
+        snprintf(name, sizeof name, "bound_by.%s", phase_name(ph));
+        table_column(t, name, COLUMN_TEXT);
+    }
+}
+
+void setting_cells(struct table *t, const struct setting *s, const struct prediction *p, enum output_format format)
+{
+    char text[512], resource[40];
+    table_text(t, s->arch.name);
+    table_text(t, s->hardware.name);
+    table_text(t, s->hardware.estimate);
+    table_int(t, s->workload.prompt_tokens);
+    table_int(t, s->workload.gen_tokens);
+    if (format != OUTPUT_MD) {
+        table_text(t, policy_flags(&s->policy, &s->hardware, text, sizeof text));
+    }
+    table_number(t, p->throughput_tok_s);
+    table_number(t, p->latency_s);
+    table_number(t, p->prefill_s);
+    table_number(t, p->decode_s);
+    for (int i = 0; i < s->hardware.n_tiers; i++) {
+        table_number(t, fmax(p->peak_bytes[PHASE_PREFILL][i], p->peak_bytes[PHASE_DECODE][i]));
+    }
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        for (int r = 0; r < resource_count(&s->hardware); r++) {
+            table_number(t, p->busy_s[ph][r]);
+        }
+        table_text(t, resource_name(&s->hardware, p->bound_by[ph], resource));
+    }
+}
+
+static int second_busiest(const struct setting *s, const double *busy_s, int first)
+{
+    int second = -1;
+    for (int r = 0; r < resource_count(&s->hardware); r++) {
+        if (r != first && (second < 0 || busy_s[r] > busy_s[second])) {
+            second = r;
+        }
+    }
+    return second;
+}
+
+void setting_explain(const struct setting *s, const struct prediction *p, FILE *out)
+{
+    char flags[512];
+    fprintf(out, "policy: %s\n", policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        char a[40], b[40];
+        int first = p->bound_by[ph], second = second_busiest(s, p->busy_s[ph], first);
+        double phase_s = ph == PHASE_PREFILL ? p->prefill_s : p->decode_s;
+        if (phase_s <= 0) {
+            continue;
+        }
+        fprintf(out, "%s: %s binds (busy %.0f %% of %.3g s), next is %s (%.0f %%)\n", phase_name(ph),
+                resource_name(&s->hardware, first, a), 100 * p->busy_s[ph][first] / phase_s, phase_s,
+                resource_name(&s->hardware, second, b), 100 * p->busy_s[ph][second] / phase_s);
+    }
+}
+
+char *setting_command(const struct setting *s, const struct options *o, char *buf, size_t n)
+{
+    char flags[512];
+    size_t used = (size_t)snprintf(buf, n, "ballast run -m %s -H %s -p %lld -n %lld", o->model, o->hardware,
+                                   (long long)s->workload.prompt_tokens, (long long)s->workload.gen_tokens);
+    for (int i = 0; i < o->n_budgets && used < n; i++) {
+        used += (size_t)snprintf(buf + used, n - used, " --budget %s", o->budget[i]);
+    }
+    if (used < n) {
+        snprintf(buf + used, n - used, " %s", policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+    }
+    return buf;
+}

@@ -1,0 +1,43 @@
+/* setting.h - what predict, simulate and run work on: a model, a machine, a workload, a policy, and what follows from them. */
+#ifndef BALLAST_CLI_SETTING_H
+#define BALLAST_CLI_SETTING_H
+
+#include "cli/options.h"
+#include "executor/sim/sim.h"
+#include "model/cost.h"
+#include "model/placement.h"
+#include "solver/search.h"
+
+struct setting {
+    struct arch arch;
+    struct hardware hardware;
+    struct workload workload;
+    struct policy policy;
+    struct placement placement;
+    struct cost cost;
+    struct prediction prediction; /* of the placement that can be executed; peaks are exact */
+    bool planned;                 /* the policy comes from the search */
+    struct plan plan;
+};
+
+/* Loads what the options name. Without a policy the search finds one. The placement is checked against the budgets. */
+enum status setting_open(struct setting *s, const struct options *o, struct error *err);
+void setting_close(struct setting *s); /* a zeroed struct is fine */
+
+/* Only the search, for plan. */
+enum status setting_search(struct setting *s, const struct options *o, struct error *err);
+
+struct run_setting setting_view(const struct setting *s); /* borrows from s */
+
+/* Columns and one row of the results' vocabulary: model, hardware, workload, policy, throughput_tok_s, ... For people (Markdown) the long
+ * policy stays out of the table: setting_explain prints it below. */
+void setting_columns(struct table *t, const struct setting *s, enum output_format format);
+void setting_cells(struct table *t, const struct setting *s, const struct prediction *p, enum output_format format);
+
+/* The policy's flags, and what binds in each phase, for people. */
+void setting_explain(const struct setting *s, const struct prediction *p, FILE *out);
+
+/* The `ballast run` command line that carries the policy out; returns buf. */
+char *setting_command(const struct setting *s, const struct options *o, char *buf, size_t n);
+
+#endif
