@@ -1,0 +1,53 @@
+# lib.sh - what the bench scripts share. Sourced, with the repository root as working directory.
+ballast=${BALLAST:-build/ballast}
+out=build/bench
+models=$out/models
+machine=${MACHINE:-$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1 | tr -cs 'A-Za-z0-9\n' '-' | tr 'A-Z' 'a-z' | sed 's/-*$//')-$(nproc)cpu}
+mkdir -p "$out" "$models"
+
+say() { echo "bench: $*" >&2; }
+
+# column NAME < CSV: that column of every row; quoted cells may hold commas.
+column() {
+    awk -v want="$1" '
+        function cells(line, to,    n, i, c, quoted, field) {
+            n = 0; field = ""; quoted = 0
+            for (i = 1; i <= length(line); i++) {
+                c = substr(line, i, 1)
+                if (c == "\"") quoted = !quoted
+                else if (c == "," && !quoted) { to[++n] = field; field = "" }
+                else field = field c
+            }
+            to[++n] = field
+            return n
+        }
+        { sub(/\r$/, "") }
+        NR == 1 { n = cells($0, name); for (i = 1; i <= n; i++) if (name[i] == want) at = i; next }
+        { cells($0, value); print value[at] }'
+}
+
+# profile [OPTIONS]: measures this machine once per file.
+profile() {
+    local file=$1; shift
+    [ -s "$file" ] || { say "profiling into $file"; "$ballast" profile -o "$file" --scratch-dir "$out" "$@" >&2; }
+}
+
+# model NAME: its random weights on disk; prints the directory.
+model() {
+    local directory=$models/$1-random-1
+    if [ ! -s "$directory/config.json" ]; then
+        say "writing random weights of $1"
+        # the smallest run there is makes them
+        "$ballast" run -m "$1" -H "$out/machine.json" -p 1 -n 1 -b 1 --num-gpu-batches 1 --percent "0 0 100 0 100 0" --weights random:1 \
+            --weights-dir "$models" --scratch-dir "$out" >/dev/null
+    fi
+    echo "$directory"
+}
+
+# fio_read FILE SECONDS: direct sequential reads, 1 MiB x 8, bytes per second.
+fio_read() {
+    fio --name=read --filename="$1" --readonly --rw=read --bs=1M --iodepth=8 --ioengine=io_uring --direct=1 --time_based --runtime="$2" \
+        --output-format=json | awk '/"read" *:/ { r = 1 } r && /"bw_bytes"/ { gsub(/[^0-9]/, ""); print; exit }'
+}
+
+stamp() { date -u +%Y-%m-%dT%H:%M:%SZ; }

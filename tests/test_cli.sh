@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# test_cli.sh: the built binary as a user meets it. Prints TAP.
+#
+# A wrong call must give its exit code, nothing on stdout and exactly one line on stderr that names the culprit.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+ballast=${BALLAST:-build/ballast}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+ok() { echo "ok - $1"; }
+not_ok() # NAME REASON
+{
+    echo "not ok - $1: $2"
+    failed=1
+}
+
+# good NAME PATTERN ARGUMENT...: exits 0, says nothing on stderr, and stdout matches the pattern.
+good()
+{
+    local name=$1 pattern=$2 status=0
+    shift 2
+    "$ballast" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    if [ $status -ne 0 ]; then
+        not_ok "$name" "exit $status: $(head -n 1 "$work/err")"
+    elif [ -s "$work/err" ]; then
+        not_ok "$name" "stderr: $(head -n 1 "$work/err")"
+    elif ! grep -qE -e "$pattern" "$work/out"; then
+        not_ok "$name" "no /$pattern/ in the output: $(head -n 1 "$work/out")"
+    else
+        ok "$name"
+    fi
+}
+
+# bad NAME STATUS PATTERN ARGUMENT...: that exit status, an empty stdout, one line on stderr that matches the pattern.
+bad()
+{
+    local name=$1 expected=$2 pattern=$3 status=0
+    shift 3
+    "$ballast" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    if [ $status -ne "$expected" ]; then
+        not_ok "$name" "exit $status, expected $expected: $(head -n 1 "$work/err")"
+    elif [ -s "$work/out" ]; then
+        not_ok "$name" "stdout is not empty: $(head -n 1 "$work/out")"
+    elif [ "$(wc -l <"$work/err")" -ne 1 ]; then
+        not_ok "$name" "$(wc -l <"$work/err") lines on stderr: $(head -n 2 "$work/err" | tr '\n' '/')"
+    elif ! grep -qE -e "$pattern" "$work/err"; then
+        not_ok "$name" "no /$pattern/ in: $(cat "$work/err")"
+    else
+        ok "$name"
+    fi
+}
+
+has() { "$ballast" -h | grep -qE "^  $1 "; }
+
+# -- the program itself
+good "help lists the commands" '^  inspect ' -h
+good "help of a command, asked before it" '^usage: ballast inspect ' help inspect
+good "version" '^ballast [0-9]+\.[0-9]+' version
+good "version as an option" '^ballast [0-9]+\.[0-9]+' --version
+bad "no command" 1 'a command is missing'
+bad "an unknown command" 1 'unknown command "frobnicate"' frobnicate
+bad "a misspelled command gets the nearest" 1 'unknown command "inpsect": did you mean "inspect"\?' inpsect
+for command in $("$ballast" -h | sed -nE 's/^  ([a-z]+) +.*/\1/p' | grep -v version); do
+    good "$command -h" "^usage: ballast $command " "$command" -h
+    bad "$command with an unknown option" 1 "^ballast: $command: unknown option \"--nonsense\"" "$command" --nonsense
+done
+
+# -- inspect
+good "inspect as text" '\| parameters ' inspect -m opt-1.3b
+good "inspect as JSON" '"parameters": 29974540288,' inspect -m opt-30b -o json
+good "inspect counts the cache" '"cache_bytes_per_token": 1376256,' inspect -m opt-30b -o json
+good "inspect as JSON lines" '^\{.*"active_parameters":29974540288.*\}$' inspect -m opt-30b -o jsonl
+good "inspect as CSV" '^layer,count,parameters,' inspect -m opt-30b -o csv
+bad "inspect without a model" 1 '^ballast: inspect: -m/--model is missing' inspect
+bad "inspect of an unknown model" 1 '^ballast: inspect: .*opt-1\.4b' inspect -m opt-1.4b
+bad "inspect of a missing file" 1 '^ballast: inspect: .*no/such/config\.json' inspect -m no/such/config.json
+echo '{"model_type": "opt", "hidden_size": "wide"}' >"$work/config.json"
+bad "inspect of a wrong config" 1 "config\.json:1: " inspect -m "$work/config.json"
+head -c 20 "$work/config.json" >"$work/cut.json"
+bad "inspect of a truncated config" 1 'cut\.json:1: ' inspect -m "$work/cut.json"
+bad "inspect with a bad number" 1 '^ballast: inspect: -p/--prompt-tokens: .*found "many"' inspect -m opt-1.3b -p many
+bad "inspect with a list where one number belongs" 1 '^ballast: inspect: -p/--prompt-tokens: .*found "1,2"' inspect -m opt-1.3b -p 1,2
+bad "inspect beyond the positions" 1 '^ballast: inspect: .*2048' inspect -m opt-1.3b -p 4000
+bad "inspect in an unknown format" 1 '^ballast: inspect: -o/--output: .*found "xml"' inspect -m opt-1.3b -o xml
+bad "inspect with a stray word" 1 'unexpected argument "opt-30b"' inspect -m opt-1.3b opt-30b
+
+# -- devices
+good "devices as text" '\| tier +\| ram ' devices
+good "devices as JSON" '"name": "ram",' devices -o json
+bad "devices with a missing directory" 3 '^ballast: devices: no/such/dir: ' devices --scratch-dir no/such/dir
+good "devices as CSV" '^compute,cpu,' devices -o csv
+
+# -- validate and plot
+bad "validate without a trace" 1 '^ballast: validate: a trace is missing' validate
+bad "validate of a missing trace" 3 '^ballast: validate: .*no\.csv' validate no.csv
+printf '# version: x\nnot,a,trace\n' >"$work/wrong.csv"
+bad "validate of a wrong trace" 1 '^ballast: validate: .*wrong\.csv:' validate "$work/wrong.csv"
+: >"$work/empty.csv"
+bad "validate of an empty trace" 1 '^ballast: validate: .*empty\.csv' validate "$work/empty.csv"
+bad "validate with a bad limit" 1 '^ballast: validate: --mean: .*found "-1"' validate --mean=-1 x.csv
+bad "plot without arguments" 1 '^ballast: plot: the kind of plot is missing' plot
+bad "plot without a file" 1 '^ballast: plot: the CSV file to draw is missing' plot timeline -o "$work/x.png"
+bad "plot without an output" 1 '^ballast: plot: -o/--output is missing' plot timeline x.csv
+bad "plot of an unknown kind" 1 '^ballast: plot: .*pie' plot pie "$work/wrong.csv" -o "$work/x.png"
+bad "plot of a wrong trace" 1 '^ballast: plot: .*wrong\.csv' plot timeline "$work/wrong.csv" -o "$work/x.png"
+[ -e "$work/x.png" ] && not_ok "a failed plot leaves no picture" "x.png is there" || ok "a failed plot leaves no picture"
+
+# -- planning
+if has predict; then
+    predict=(predict -m opt-1.3b -H t4-gcp -p 128 -n 8)
+    placed=(--percent "100 0 100 0 100 0" -b 4)
+    good "predict as JSON" '"throughput_tok_s": [0-9.e+-]+' "${predict[@]}" "${placed[@]}" -o json
+    bad "predict without a policy" 1 '^ballast: predict: a policy is missing' "${predict[@]}"
+    bad "predict with a missing policy" 1 '^ballast: predict: .*no\.json' "${predict[@]}" --policy no.json
+    bad "predict with five percentages" 1 '^ballast: predict: .*percent' "${predict[@]}" --percent "1 2 3 4 5"
+    bad "predict with too much in a class" 1 '^ballast: predict: .*percent' "${predict[@]}" --percent "80 30 0 100 0 100"
+    bad "predict without hardware" 1 '^ballast: predict: -H/--hardware is missing' predict -m opt-1.3b "${placed[@]}"
+    bad "predict on unknown hardware" 1 '^ballast: predict: .*t5-gcp' predict -m opt-1.3b -H t5-gcp "${placed[@]}"
+    bad "a budget of an unknown tier" 1 '^ballast: predict: .*ram' "${predict[@]}" "${placed[@]}" --budget ram=1GiB
+    bad "a budget without a unit" 1 '^ballast: predict: .*gpu' "${predict[@]}" "${placed[@]}" --budget gpu=16
+    bad "a budget above the machine's" 1 '^ballast: predict: .*gpu' "${predict[@]}" "${placed[@]}" --budget gpu=999GiB
+    bad "a budget without a tier" 1 'found "16GiB"' "${predict[@]}" "${placed[@]}" --budget 16GiB
+fi
+if has plan; then
+    good "plan as JSON" '"policy": \{' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 -o json
+    bad "a plan that does not fit" 2 '^ballast: plan: .*(gpu|cpu|disk)' plan -m opt-30b -H t4-gcp -p 128 -n 8 \
+        --budget gpu=1GiB --budget cpu=1GiB --budget disk=1GiB
+    bad "a plan with a fixed placement" 1 '^ballast: plan: --percent' plan -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0"
+fi
+
+# -- a full disk is seen
+if [ -w /dev/full ]; then
+    status=0
+    "$ballast" inspect -m opt-1.3b -o json >/dev/full 2>"$work/err" || status=$?
+    if [ $status -eq 3 ]; then ok "no room for the output"; else not_ok "no room for the output" "exit $status"; fi
+fi
+exit $failed

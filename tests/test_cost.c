@@ -1,0 +1,159 @@
+/* The cost table against arithmetic by hand, on a machine with round rates and OPT-125M's shape. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "model/cost.h"
+#include "model/placement.h"
+#include "tests/machine.h"
+
+#define CLOSE(a, b) cr_assert_lt(fabs((a) - (b)), 1e-9 * fabs(b) + 1e-15, "%.12g is not %.12g", (double)(a), (double)(b))
+
+static struct arch load(const char *name)
+{
+    struct arch a = {0};
+    struct error err = {0};
+    cr_assert_eq(arch_load(&a, name, &err), STATUS_OK, "%s", err.text);
+    return a;
+}
+
+static struct cost build(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p)
+{
+    struct cost c;
+    struct error err = {0};
+    cr_assert_eq(cost_build(&c, a, hw, w, p, &err), STATUS_OK, "%s", err.text);
+    return c;
+}
+
+Test(cost, a_transfer_takes_its_latency_and_its_bytes_over_the_bandwidth)
+{
+    struct hardware hw = test_machine(2, "f32");
+    hw.link[0].read_latency_s = 1e-3;
+    /* 2 GB over 1 GB/s and 1 ms: 2.001 s; writes have no latency here; nothing takes no time */
+    CLOSE(cost_transfer_s(&hw, 0, false, 2e9), 2.001);
+    CLOSE(cost_transfer_s(&hw, 0, true, 2e9), 2.0);
+    CLOSE(cost_transfer_s(&hw, 0, false, 0), 0.0);
+}
+
+Test(cost, an_mlp_layer_is_its_products_its_passes_and_its_launch)
+{
+    struct arch a = load("opt-125m"); /* d = 768, f = 3072 */
+    struct hardware hw = test_machine(2, "f32");
+    const struct layer *mlp = &a.layer[2];
+    cr_assert_eq(mlp->kind, LAYER_MLP);
+    /* 4 sequences x 16 tokens = 64 rows: 2 * 2*768*3072 * 64 FLOPs at 100 GFLOP/s, 64 rows * 5*768 * 4 B at 10 GB/s, 5 us */
+    double products = 2.0 * 2 * 768 * 3072 * 64 / 100e9, passes = 64.0 * 5 * 768 * 4 / 10e9;
+    CLOSE(cost_layer_s(&hw.compute[0], &a, mlp, FORMAT_F16, FORMAT_F16, 4, 16, 16), products + passes + 5e-6);
+    arch_free(&a);
+}
+
+Test(cost, attention_counts_visible_pairs_in_prefill_and_cache_bytes_in_decode)
+{
+    struct arch a = load("opt-125m"); /* H = 12, e = 64 */
+    struct hardware hw = test_machine(2, "f32");
+    const struct layer *l = &a.layer[1];
+    /* prefill of 16 tokens: 16*17/2 = 136 pairs, 4*12*64 FLOPs each, 3 sequences, 50 GFLOP/s */
+    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 3, 16, 16), 3 * 136 * 4.0 * 768 / 50e9);
+    /* decode with 100 tokens: 100 keys and values of 768 fp16 elements, 3 sequences, 10 GB/s */
+    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 3, 1, 100), 3 * 100 * 2 * 768 * 2.0 / 10e9);
+    arch_free(&a);
+}
+
+Test(cost, weights_on_the_disk_cross_the_link_once_a_step)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "f32");
+    struct workload w = {32, 5};
+    struct policy p;
+    policy_default(&p, 2);
+    p.gpu_batch_size = 4;
+    struct cost c = build(&a, &hw, &w, &p);
+    /* 12 blocks of 4*768^2 + 2*768*3072 and the table of 50272*768, fp16, over 1 GB/s, for all of it on the disk */
+    double bytes = 2.0 * (12 * (4.0 * 768 * 768 + 2.0 * 768 * 3072) + 50272.0 * 768);
+    CLOSE(c.busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_WEIGHT][1], bytes / 1e9);
+    CLOSE(c.busy[PHASE_PREFILL][resource_link_read(0)].coef[CLASS_WEIGHT][1], bytes / 1e9);
+    CLOSE(c.steps[PHASE_DECODE], 4.0);
+    CLOSE(c.tokens, 20.0);
+    arch_free(&a);
+}
+
+Test(cost, a_cache_on_the_disk_is_written_in_prefill_and_read_whole_in_decode)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "bf16");
+    struct workload w = {32, 5};
+    struct policy p;
+    policy_default(&p, 2);
+    p.gpu_batch_size = 4;
+    struct cost c = build(&a, &hw, &w, &p);
+    double row = 12 * 2 * 768 * 2.0; /* bytes of a token over all layers */
+    /* prefill writes 4 sequences of 32 tokens; a decode step reads what is there, 32, 33, 34, 35 before steps 1..4: 33.5 on average */
+    CLOSE(c.busy[PHASE_PREFILL][resource_link_write(0)].coef[CLASS_CACHE][1], 4 * 32 * row / 1e9);
+    CLOSE(c.busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_CACHE][1], 4 * 33.5 * row / 1e9);
+    CLOSE(c.busy[PHASE_DECODE][resource_link_write(0)].coef[CLASS_CACHE][1], 4 * row / 1e9);
+    arch_free(&a);
+}
+
+Test(cost, attention_near_the_cache_moves_queries_not_the_cache)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(3, "bf16");
+    struct workload w = {32, 5};
+    struct policy p;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.attention_near_cache = true;
+    struct cost c = build(&a, &hw, &w, &p);
+    /* per layer 4 sequences x 768 floats up, 3 x 768 down; nothing of the cache on tier 1 crosses link 0 upwards */
+    CLOSE(c.busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_CACHE][1], 12 * 4 * 768 * 4.0 / 1e9);
+    CLOSE(c.busy[PHASE_DECODE][resource_link_write(0)].coef[CLASS_CACHE][1], 12 * 4 * 3 * 768 * 4.0 / 1e9);
+    /* unit 1 reads 4 sequences x 34.5 visible tokens x 2*768 fp16 at 10 GB/s, and starts 12 times */
+    CLOSE(c.busy[PHASE_DECODE][resource_compute(&hw, 1)].coef[CLASS_CACHE][1], 12 * (4 * 34.5 * 2 * 768 * 2.0 / 10e9 + 5e-6));
+    arch_free(&a);
+}
+
+Test(cost, prediction_takes_the_busiest_resource_or_without_overlap_the_sum)
+{
+    struct cost c = {.n_tiers = 2, .n_resources = 3, .overlap = true, .steps = {1, 10}, .tokens = 44};
+    double f[CLASS_COUNT][TIERS_MAX] = {{0.25, 0.75}, {1, 0}, {1, 0}};
+    struct prediction p;
+    c.busy[PHASE_PREFILL][2].base = 2;
+    c.busy[PHASE_DECODE][0].coef[CLASS_WEIGHT][1] = 0.4; /* 0.3 s a step */
+    c.busy[PHASE_DECODE][2].base = 0.1;
+    cost_predict(&c, f, &p);
+    CLOSE(p.prefill_s, 2.0);
+    CLOSE(p.decode_s, 10 * 0.3);
+    CLOSE(p.throughput_tok_s, 44 / 5.0);
+    cr_assert_eq(p.bound_by[PHASE_PREFILL], 2);
+    cr_assert_eq(p.bound_by[PHASE_DECODE], 0);
+    c.overlap = false;
+    cost_predict(&c, f, &p);
+    CLOSE(p.decode_s, 10 * (0.3 + 0.1));
+}
+
+Test(cost, a_profile_without_the_needed_rate_is_refused_by_name)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "f32");
+    struct workload w = {32, 5};
+    struct policy p;
+    struct cost c;
+    struct error err = {0};
+    policy_default(&p, 2);
+    p.weight_bits = 4;
+    hw.compute[0].matmul[FORMAT_Q4].n = 0;
+    cr_assert_eq(cost_build(&c, &a, &hw, &w, &p, &err), STATUS_INVALID);
+    cr_assert_not_null(strstr(err.text, "q4"), "%s", err.text);
+    arch_free(&a);
+}
+
+Test(cost, more_visible_tokens_never_cost_less)
+{
+    struct arch a = load("opt-1.3b");
+    struct hardware hw = test_machine(2, "bf16");
+    for (int i = 1; i < a.n_layers; i++)
+        for (int64_t t = 1; t < 2000; t += 333)
+            cr_assert_geq(cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 2, 1, (double)(t + 1)),
+                          cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 2, 1, (double)t));
+    arch_free(&a);
+}

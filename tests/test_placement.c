@@ -1,0 +1,151 @@
+/* Rounding a policy to rows and sequences: nothing is lost, fractions are kept, and the cost table's peaks agree within 1 %. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/cost.h"
+#include "model/placement.h"
+#include "tests/machine.h"
+
+static uint64_t state;
+
+static double uniform(void)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(state >> 11) / 9007199254740992.0;
+}
+
+static void random_fractions(struct policy *p, int n_tiers)
+{
+    for (int c = 0; c < CLASS_COUNT; c++) {
+        double left = 1;
+        for (int t = 0; t < n_tiers - 1; t++) {
+            p->fraction[c][t] = uniform() < 0.2 ? 0 : left * uniform();
+            left -= p->fraction[c][t];
+        }
+        p->fraction[c][n_tiers - 1] = left;
+    }
+}
+
+static struct placement place(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p)
+{
+    struct placement pl;
+    struct error err = {0};
+    cr_assert_eq(placement_new(&pl, a, hw, w, p, &err), STATUS_OK, "%s", err.text);
+    return pl;
+}
+
+static void assert_complete(const struct placement *pl, const struct arch *a)
+{
+    for (int i = 1; i < a->n_layers; i++) {
+        const struct layer *l = &a->layer[i];
+        for (int j = 0; j < l->n_tensors; j++) {
+            const struct row_cut *cut = placement_cut(pl, i, j);
+            if (!l->tensor[j].placed)
+                continue;
+            cr_assert_eq(cut->row[0], l->tensor[j].row_begin);
+            cr_assert_eq(cut->row[pl->n_tiers], l->tensor[j].row_end);
+            for (int t = 0; t < pl->n_tiers; t++)
+                cr_assert_leq(cut->row[t], cut->row[t + 1]);
+        }
+        for (int k = 0; k < pl->n_batches && l->state_per_token > 0; k++) {
+            int sum = 0;
+            for (int t = 0; t < pl->n_tiers; t++)
+                sum += placement_cache_count(pl, i, k, t);
+            cr_assert_eq(sum, pl->batch_size);
+        }
+    }
+}
+
+Test(placement, random_policies_keep_every_row_and_sequence_and_the_predicted_peaks)
+{
+    static const char *const models[] = {"opt-1.3b", "opt-6.7b", "opt-30b"};
+    const char *seed = getenv("BALLAST_SEED");
+    state = seed ? strtoull(seed, NULL, 10) : 42;
+    printf("placement: BALLAST_SEED=%llu\n", (unsigned long long)state);
+    for (int i = 0; i < 60; i++) {
+        struct arch a = {0};
+        struct error err = {0};
+        struct hardware hw = test_machine(2 + i % 2, "bf16");
+        struct workload w = {64 + (int64_t)(uniform() * 500), 1 + (int64_t)(uniform() * 64)};
+        struct policy p;
+        struct cost c;
+        struct prediction predicted;
+        cr_assert_eq(arch_load(&a, models[i % 3], &err), STATUS_OK, "%s", err.text);
+        policy_default(&p, hw.n_tiers);
+        random_fractions(&p, hw.n_tiers);
+        p.gpu_batch_size = 1 + (int)(uniform() * 40);
+        p.num_gpu_batches = 1 + (int)(uniform() * 6);
+        p.weight_bits = uniform() < 0.3 ? 4 : 16;
+        p.cache_bits = uniform() < 0.3 ? 4 : 16;
+        p.attention_near_cache = hw.n_tiers == 3 && uniform() < 0.5;
+        struct placement pl = place(&a, &hw, &w, &p);
+        assert_complete(&pl, &a);
+        cr_assert_eq(cost_build(&c, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
+        cost_predict(&c, (const double(*)[TIERS_MAX])pl.realised, &predicted);
+        for (int t = 0; t < hw.n_tiers; t++) {
+            double exact = (double)placement_peak(&pl, t), linear = predicted.peak_bytes[PHASE_PREFILL][t];
+            /* What the linear form cannot see: slots hold whole sequences (two cache slots and three hidden slots may each be one
+             * sequence larger than the share, at every hop), ring slots are padded by 8 KiB a piece, and on the disk a token's rows of
+             * each layer and batch end at a sector, which the form knows for a whole batch only. */
+            double sequence = (double)cache_row_bytes(&a.layer[1], pl.cache) * (double)pl.cache_tokens;
+            double hidden = (double)(w.prompt_tokens * pl.hidden_row_bytes);
+            double slack = 0.01 * exact + 4 * sequence + 6 * hidden * 2 + 3 * 12 * 8192.0;
+            if (t == hw.n_tiers - 1 || pl.region_bytes[t][REGION_CACHE_SLOTS] > 0)
+                slack += 4096.0 * (double)pl.cache_tokens * (t == hw.n_tiers - 1 ? (double)a.blocks * p.num_gpu_batches : 2);
+            cr_assert_lt(fabs(exact - linear), slack, "case %d, %s, tier %d: %.0f bytes, the table says %.0f", i, a.name, t, exact, linear);
+        }
+        for (int k = 0; k < CLASS_COUNT; k++)
+            for (int t = 0; t < hw.n_tiers; t++)
+                cr_assert_lt(fabs(pl.realised[k][t] - p.fraction[k][t]),
+                             k == CLASS_WEIGHT ? 1e-3 : k == CLASS_CACHE ? 0.5 / a.blocks : 1.0,
+                             "class %d tier %d: %g became %g", k, t, p.fraction[k][t], pl.realised[k][t]);
+        placement_free(&pl);
+        arch_free(&a);
+    }
+}
+
+Test(placement, half_the_weights_of_opt_125m_by_hand)
+{
+    struct arch a = {0};
+    struct hardware hw = test_machine(2, "f32");
+    struct workload w = {16, 4};
+    struct policy p;
+    cr_assert_eq(arch_load(&a, "opt-125m", NULL), STATUS_OK);
+    policy_default(&p, 2);
+    p.fraction[CLASS_WEIGHT][0] = p.fraction[CLASS_WEIGHT][1] = 0.5;
+    struct placement pl = place(&a, &hw, &w, &p);
+    /* 123 532 032 - 2 050 * 768 positions and the vectors are placed; in fp16 half of 2 * placed elements is on each tier */
+    int64_t placed = 12 * (4 * 768 * 768 + 2 * 768 * 3072) + 50272 * 768;
+    cr_assert_eq(pl.region_bytes[0][REGION_WEIGHTS] + pl.region_bytes[1][REGION_WEIGHTS], 2 * placed);
+    cr_assert_leq(llabs((long long)(pl.region_bytes[0][REGION_WEIGHTS] - placed)), 2 * 3072);
+    /* a ring of 3 visits; the largest layer is an MLP of 2 * 768 * 3072 * 2 bytes, half of it streamed, each of two pieces padded */
+    int64_t streamed = 2 * 768 * 3072;
+    cr_assert_geq(pl.region_bytes[0][REGION_WEIGHT_RING], 3 * streamed);
+    cr_assert_leq(pl.region_bytes[0][REGION_WEIGHT_RING], 3 * (streamed + 2 * 3 * 4096 + 2 * 2 * 3072));
+    /* the cache of 16 + 4 - 1 tokens, f32: 12 layers x 19 x 2 x 768 x 4 bytes */
+    cr_assert_eq(pl.region_bytes[0][REGION_CACHE], 12 * 19 * 2 * 768 * 4);
+    placement_free(&pl);
+    arch_free(&a);
+}
+
+Test(placement, what_exceeds_a_tier_is_said_in_bytes)
+{
+    struct arch a = {0};
+    struct hardware hw = test_machine(2, "f32");
+    struct workload w = {16, 4};
+    struct policy p;
+    struct error err = {0};
+    cr_assert_eq(arch_load(&a, "opt-1.3b", NULL), STATUS_OK);
+    policy_default(&p, 2);
+    struct placement pl = place(&a, &hw, &w, &p);
+    char missing[40];
+    snprintf(missing, sizeof missing, "%lld bytes", (long long)placement_peak(&pl, 0));
+    cr_assert_eq(placement_check(&pl, &hw, &err), STATUS_DOES_NOT_FIT);
+    cr_assert_not_null(strstr(err.text, "tier ram"), "%s", err.text);
+    cr_assert_not_null(strstr(err.text, missing), "%s", err.text);
+    placement_free(&pl);
+    arch_free(&a);
+}

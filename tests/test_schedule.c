@@ -1,0 +1,245 @@
+/* The schedule as data: dependencies point backwards, slots are not overwritten while in use, bytes are those of the cost table. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "executor/schedule.h"
+#include "executor/sim/sim.h"
+#include "model/cost.h"
+#include "tests/machine.h"
+
+struct scene {
+    struct arch a;
+    struct hardware hw;
+    struct workload w;
+    struct policy p;
+    struct placement pl;
+    struct schedule s;
+};
+
+static void open_scene(struct scene *c, const char *model, int n_tiers, const char *percent, int batch, int batches)
+{
+    struct error err = {0};
+    memset(c, 0, sizeof *c);
+    c->hw = test_machine(n_tiers, "bf16");
+    c->w = (struct workload){64, 4};
+    cr_assert_eq(arch_load(&c->a, model, &err), STATUS_OK, "%s", err.text);
+    policy_default(&c->p, n_tiers);
+    cr_assert_eq(policy_percent(&c->p, percent, &c->hw, &err), STATUS_OK, "%s", err.text);
+    c->p.gpu_batch_size = batch;
+    c->p.num_gpu_batches = batches;
+}
+
+static void make(struct scene *c)
+{
+    struct error err = {0};
+    cr_assert_eq(placement_new(&c->pl, &c->a, &c->hw, &c->w, &c->p, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(schedule_new(&c->s, &c->a, &c->hw, &c->w, &c->p, &c->pl, &err), STATUS_OK, "%s", err.text);
+}
+
+static void close_scene(struct scene *c)
+{
+    schedule_free(&c->s);
+    placement_free(&c->pl);
+    arch_free(&c->a);
+}
+
+static int64_t sum_bytes(const struct scene *c, int kind, int link, int step)
+{
+    int64_t sum = 0;
+    for (int32_t i = 0; i < c->s.n_ops; i++)
+        if (c->s.op[i].kind == kind && c->s.op[i].link == link && c->s.op[i].step == step)
+            sum += c->s.op[i].bytes;
+    return sum;
+}
+
+static int count(const struct scene *c, int kind)
+{
+    int n = 0;
+    for (int32_t i = 0; i < c->s.n_ops; i++)
+        n += c->s.op[i].kind == kind;
+    return n;
+}
+
+Test(schedule, every_layer_of_every_step_computes_every_batch_once)
+{
+    struct scene c;
+    open_scene(&c, "opt-125m", 2, "50 0 50 0 100 0", 2, 3);
+    make(&c);
+    /* 12 blocks, 3 batches, 4 steps; the table of 50272 rows is cut into parts no larger than an MLP (2*3072 rows of 768): 9 parts */
+    int parts = c.a.n_layers - 1 - 24;
+    cr_assert_eq(count(&c, OP_ATTENTION), 12 * 3 * 4);
+    cr_assert_eq(count(&c, OP_MLP), 12 * 3 * 4);
+    cr_assert_eq(count(&c, OP_EMBED), 3 * 4);
+    cr_assert_eq(count(&c, OP_HEAD), parts * 3 * 4);
+    close_scene(&c);
+}
+
+Test(schedule, every_step_streams_what_lives_below_once)
+{
+    struct scene c;
+    open_scene(&c, "opt-125m", 3, "25 25 100 0 100 0", 2, 3);
+    make(&c);
+    for (int step = 0; step < 4; step++) {
+        cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 0, step), c.pl.region_bytes[1][REGION_WEIGHTS] + c.pl.region_bytes[2][REGION_WEIGHTS]);
+        cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 1, step), c.pl.region_bytes[2][REGION_WEIGHTS]);
+    }
+    close_scene(&c);
+}
+
+Test(schedule, a_cache_on_the_disk_is_stored_in_full_and_loaded_up_to_the_last_step)
+{
+    struct scene c;
+    open_scene(&c, "opt-1.3b", 2, "100 0 0 0 100 0", 2, 2);
+    make(&c);
+    /* 24 layers x 4 sequences x 2 * 2048 fp16 elements a token: 786 432 bytes, all multiples of the sector */
+    int64_t token = 24 * 4 * 2 * 2048 * 2;
+    cr_assert_eq(sum_bytes(&c, OP_STORE_CACHE, 0, 0), 64 * token);
+    cr_assert_eq(sum_bytes(&c, OP_LOAD_CACHE, 0, 0), 0);
+    for (int step = 1; step < 4; step++) {
+        cr_assert_eq(sum_bytes(&c, OP_STORE_CACHE, 0, step), token);
+        cr_assert_eq(sum_bytes(&c, OP_LOAD_CACHE, 0, step), (64 + step - 1) * token);
+    }
+    close_scene(&c);
+}
+
+/* -- random policies ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t state;
+
+static int below(int n)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (int)((state >> 33) % (uint64_t)n);
+}
+
+/* For every operation, which earlier ones are certain to have ended: those on its resource before it, its dependencies, and theirs. */
+static bool *reachability(const struct schedule *s)
+{
+    size_t n = (size_t)s->n_ops;
+    bool *before = calloc(n * n, sizeof *before);
+    int32_t last[RESOURCES_MAX];
+    memset(last, -1, sizeof last);
+    for (int32_t i = 0; i < s->n_ops; i++) {
+        const struct op *op = &s->op[i];
+        for (int d = -1; d < op->n_deps; d++) {
+            int32_t j = d < 0 ? last[op->resource] : op->dep[d];
+            if (j < 0)
+                continue;
+            before[(size_t)i * n + (size_t)j] = true;
+            for (int32_t k = 0; k < j; k++)
+                before[(size_t)i * n + (size_t)k] |= before[(size_t)j * n + (size_t)k];
+        }
+        last[op->resource] = i;
+    }
+    return before;
+}
+
+/* Two operations conflict if they use one slot of one tier for different visits or turns; one must then wait for the other. */
+static bool uses_ring(const struct op *op, int tier)
+{
+    bool compute = op->link < 0 && op->kind != OP_EMBED && op->kind != OP_ATTEND;
+    return op->slot >= 0 && ((op->kind == OP_LOAD_WEIGHTS && (op->link == tier || op->link == tier - 1)) || (compute && tier == 0));
+}
+
+static bool same_visit(const struct op *a, const struct op *b, bool row)
+{
+    return a->step == b->step && a->layer == b->layer && (!row || a->batch == b->batch);
+}
+
+static void assert_rings_are_safe(const struct scene *c, const bool *before)
+{
+    size_t n = (size_t)c->s.n_ops;
+    for (int tier = 0; tier < c->hw.n_tiers - 1; tier++)
+        for (int32_t i = 0; i < c->s.n_ops; i++)
+            for (int32_t j = 0; j < i; j++) {
+                const struct op *a = &c->s.op[j], *b = &c->s.op[i];
+                if (uses_ring(a, tier) && uses_ring(b, tier) && a->slot == b->slot && !same_visit(a, b, false))
+                    cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use ring slot %d of tier %d at once", j, i,
+                              a->slot, tier);
+            }
+}
+
+static void assert_order(const struct scene *c)
+{
+    for (int32_t i = 0; i < c->s.n_ops; i++)
+        for (int d = 0; d < c->s.op[i].n_deps; d++) {
+            cr_assert_lt(c->s.op[i].dep[d], i);
+            cr_assert_geq(c->s.op[i].dep[d], 0);
+        }
+}
+
+Test(schedule, random_policies_never_overwrite_weights_in_use)
+{
+    static const char *const percent[] = {"0 0 0 0 0 0", "30 0 40 0 50 0", "100 0 0 0 0 0", "0 0 100 0 100 0"};
+    static const char *const percent3[] = {"0 0 0 0 0 0", "20 30 30 30 10 80", "0 100 0 100 0 100", "50 0 0 50 100 0"};
+    const char *seed = getenv("BALLAST_SEED");
+    state = seed ? strtoull(seed, NULL, 10) : 7;
+    printf("schedule: BALLAST_SEED=%llu\n", (unsigned long long)state);
+    for (int i = 0; i < 40; i++) {
+        struct scene c;
+        int tiers = 2 + below(2);
+        open_scene(&c, "tests/fixtures/opt-tiny-pre", tiers, tiers == 2 ? percent[below(4)] : percent3[below(4)], 1 + below(4), 1 + below(4));
+        c.w = (struct workload){12, 1 + below(4)};
+        c.p.prefetch = 1 + below(4);
+        c.p.overlap = below(5) > 0;
+        c.p.attention_near_cache = tiers == 3 && below(2);
+        c.p.schedule = below(4) == 0 ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+        make(&c);
+        assert_order(&c);
+        bool *before = reachability(&c.s);
+        assert_rings_are_safe(&c, before);
+        free(before);
+        close_scene(&c);
+    }
+}
+
+/* -- the simulator -------------------------------------------------------------------------------------------------------- */
+
+Test(simulator, a_disk_bound_run_takes_the_disks_time)
+{
+    struct scene c;
+    struct cost cost;
+    struct prediction pr;
+    struct trace t;
+    struct trace_summary sum;
+    struct error err = {0};
+    open_scene(&c, "opt-1.3b", 2, "0 0 100 0 100 0", 1, 1);
+    make(&c);
+    cr_assert_eq(cost_build(&cost, &c.a, &c.hw, &c.w, &c.p, &err), STATUS_OK);
+    cost_predict(&cost, (const double(*)[TIERS_MAX])c.pl.realised, &pr);
+    struct run_setting set = {"test", &c.a, &c.hw, &c.w, &c.p, &c.pl, &pr};
+    trace_init(&t);
+    cr_assert_eq(simulate(&c.s, &set, &t, &err), STATUS_OK, "%s", err.text);
+    trace_summarise(&t, &sum);
+    /* 4 steps of reading everything at 1 GB/s; on top at most the first layer's load and the last layer's products */
+    double all = 4 * (double)c.pl.region_bytes[1][REGION_WEIGHTS] / 1e9;
+    cr_assert_geq(sum.total_s, all - 1e-6);
+    cr_assert_leq(sum.total_s, all * 1.02);
+    cr_assert_eq(sum.busiest, resource_link_read(0));
+    cr_assert_eq(t.origin, TRACE_SIMULATED);
+    trace_free(&t);
+    close_scene(&c);
+}
+
+Test(simulator, without_overlap_the_total_is_the_sum)
+{
+    struct scene c;
+    struct prediction pr = {0};
+    struct trace t;
+    struct error err = {0};
+    open_scene(&c, "opt-125m", 3, "20 30 50 0 100 0", 2, 2);
+    c.p.overlap = false;
+    make(&c);
+    struct run_setting set = {"test", &c.a, &c.hw, &c.w, &c.p, &c.pl, &pr};
+    trace_init(&t);
+    cr_assert_eq(simulate(&c.s, &set, &t, &err), STATUS_OK, "%s", err.text);
+    double sum = 0;
+    for (int64_t i = 0; i < t.n_events; i++)
+        sum += 1e-9 * (double)(t.event[i].end_ns - t.event[i].start_ns);
+    cr_assert_lt(fabs(sum - 1e-9 * (double)t.event[t.n_events - 1].end_ns), 1e-6);
+    trace_free(&t);
+    close_scene(&c);
+}
