@@ -86,7 +86,7 @@ $B/obj/cli/version.o $B/asan/obj/cli/version.o: $B/gen/commit
 
 # -- archives and programs -------------------------------------------------------------------------------------------
 
-archive = $(call say,AR)mkdir -p $(@D); rm -f $@; ar rcs $@ $(filter %.o,$^)
+archive = $(call say,AR)mkdir -p $(@D); rm -f $@; ar qcs $@ $(filter %.o,$^)
 
 $B/libballast.a: $(LIB_SRC:%.c=$B/obj/%.o) $B/gen/data.o $B/gen/lib.list
 	$(archive)

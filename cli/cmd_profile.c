@@ -34,12 +34,13 @@ static void print_summary(const struct hardware *hw, const char *path)
     for (int i = 0; i < hw->n_tiers - 1; i++) {
         const struct curve *read = &hw->link[i].read_bytes_per_s, *write = &hw->link[i].write_bytes_per_s;
         printf("%s->%s %s, back %s (large transfers)\n", hw->tier[i + 1].name, hw->tier[i].name,
-               units_format(read->y[read->n - 1], UNIT_BYTES_PER_S, a, sizeof a), units_format(write->y[write->n - 1], UNIT_BYTES_PER_S, b, sizeof b));
+               units_format(read->y[read->n - 1], UNIT_BYTES_PER_S, a, sizeof a),
+               units_format(write->y[write->n - 1], UNIT_BYTES_PER_S, b, sizeof b));
     }
     const struct compute *u = &hw->compute[0];
     const struct curve *m = &u->matmul[FORMAT_F16];
-    printf("%s: %d threads, %s products %s at %.0f rows and %s at 1 row, attention over a cache %s\n", u->name, u->threads, u->math,
-           units_format(m->y[m->n - 1], UNIT_FLOPS_PER_S, a, sizeof a), m->x[m->n - 1],
+    printf("%s: %d threads, %s products %s at %.0f rows and %s at 1 row, attention over a cache %s\n", u->name, u->threads,
+           u->math, units_format(m->y[m->n - 1], UNIT_FLOPS_PER_S, a, sizeof a), m->x[m->n - 1],
            units_format(m->y[0], UNIT_FLOPS_PER_S, b, sizeof b),
            units_format(u->attention_decode_bytes_per_s[FORMAT_F16], UNIT_BYTES_PER_S, c, sizeof c));
     printf("profile written to %s\n", path);
@@ -47,8 +48,10 @@ static void print_summary(const struct hardware *hw, const char *path)
 
 static enum status profile(const struct options *o, struct error *err)
 {
-    struct profile_options p = {.name = "this-machine", .scratch_directory = o->scratch_dir ? o->scratch_dir : ".",
-                                .device_bytes = 0, .progress = say};
+    struct profile_options p = {.name = "this-machine",
+                                .scratch_directory = o->scratch_dir ? o->scratch_dir : ".",
+                                .device_bytes = 0,
+                                .progress = say};
     struct hardware hw;
     double device;
     char source[160], cpu[96];

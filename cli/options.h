@@ -78,7 +78,7 @@ struct options {
     bool no_warmup;
 
     enum output_format format;
-    const char *file; /* -o FILE */
+    const char *file;           /* -o FILE */
     const char *emulate_device; /* size of the device's memory; NULL: none */
     const char *math;           /* NULL: not given */
     const char *trace, *chrome_trace;

@@ -41,8 +41,8 @@ struct cache_segment {
 
 struct batch {
     int sequences;
-    int64_t tokens; /* new ones of each sequence */
-    int64_t first;  /* position of the first new token in the cache, padding included */
+    int64_t tokens;     /* new ones of each sequence */
+    int64_t first;      /* position of the first new token in the cache, padding included */
     const int32_t *pad; /* (sequences) left padding */
     int n_hidden, n_cache;
     struct hidden_segment hidden[TIERS_MAX];
@@ -70,18 +70,21 @@ struct backend {
     void (*copy)(void *dst, const void *src, int64_t bytes);
     /* Adds `count` rows of looked-up token vectors (stored format, `stride` bytes apart) into hidden rows row.. of the batch, with
      * their positions. */
-    enum status (*embed)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row, int64_t count,
-                         const char *vectors, int64_t stride, enum format format, struct error *err);
-    enum status (*attention)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err);
+    enum status (*embed)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
+                         int64_t count, const char *vectors, int64_t stride, enum format format, struct error *err);
+    enum status (*attention)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch,
+                             struct error *err);
     enum status (*mlp)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err);
     /* Logits of the token at `position` of each sequence into columns of logits (sequences, vocab): the part's rows of the table. */
-    enum status (*head)(struct backend_state *b, const struct layer_weights *w, const struct layer_weights *norm, const struct batch *batch,
-                        int64_t position, float *logits, struct error *err);
+    enum status (*head)(struct backend_state *b, const struct layer_weights *w, const struct layer_weights *norm,
+                        const struct batch *batch, int64_t position, float *logits, struct error *err);
     /* Decode in three pieces, for attention near the cache. qkv projects all sequences into qkv (sequences, q+k+v width) and attends
      * for those whose cache segments the batch has; attend does so for the batch's segments elsewhere, over rows of the same layout;
      * out projects the results, which lie where the queries were. */
-    enum status (*qkv)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, float *qkv, struct error *err);
-    enum status (*attend)(struct backend_state *b, const struct layer *l, const struct batch *batch, float *qkv, struct error *err);
+    enum status (*qkv)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, float *qkv,
+                       struct error *err);
+    enum status (*attend)(struct backend_state *b, const struct layer *l, const struct batch *batch, float *qkv,
+                          struct error *err);
     enum status (*out)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, const float *qkv,
                        struct error *err);
 };

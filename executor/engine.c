@@ -171,8 +171,15 @@ static enum status record(const struct engine *e, struct trace *trace, struct er
         const struct timing *t = &e->timing[i];
         if (t->waits_for == SKIPPED)
             continue;
-        struct trace_event event = {.op = i, .kind = op->kind, .resource = op->resource, .step = op->step, .layer = op->layer,
-                                    .batch = op->batch, .bytes = op->bytes, .start_ns = t->start_ns, .end_ns = t->end_ns,
+        struct trace_event event = {.op = i,
+                                    .kind = op->kind,
+                                    .resource = op->resource,
+                                    .step = op->step,
+                                    .layer = op->layer,
+                                    .batch = op->batch,
+                                    .bytes = op->bytes,
+                                    .start_ns = t->start_ns,
+                                    .end_ns = t->end_ns,
                                     .waits_for = t->waits_for};
         s = trace_add_event(trace, &event, err);
     }

@@ -32,7 +32,7 @@ struct io_extent {
 
 /* o may be NULL for the defaults. *out is owned by the caller. */
 enum status io_new(struct io **out, const struct io_options *o, struct error *err);
-void io_free(struct io *io); /* waits for what is in flight; NULL is fine */
+void io_free(struct io *io);                /* waits for what is in flight; NULL is fine */
 const char *io_method(const struct io *io); /* "io_uring" or "threads" */
 
 /* Starts a job of n extents (copied) and returns its number in *job. */

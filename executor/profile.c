@@ -53,15 +53,18 @@ static uint64_t mix(uint64_t *state)
 
 /* -- disk ------------------------------------------------------------------------------------------------------------- */
 
-#define SMALL_BYTES (128 << 10) /* below: many extents in one job, as look-ups are; from here on: one extent a job, two jobs in flight */
+#define SMALL_BYTES                                                                                                              \
+    (128 << 10) /* below: many extents in one job, as look-ups are; from here on: one extent a job, two jobs in flight */
+/* Transfers land all over a buffer the size of a weight ring: a disk reads faster into a few megabytes that stay in the CPU's cache. */
+#define BUFFER_BYTES (256LL << 20)
 #define DISK_SECONDS 0.4
-#define DISK_ROUNDS 3
+#define DISK_ROUNDS  3
 
 struct disk {
     struct io *io;
     int fd;
     int64_t file_bytes;
-    char *buffer; /* (2, the largest transfer) */
+    char *buffer; /* (BUFFER_BYTES) */
     uint64_t seed;
 };
 
@@ -77,7 +80,10 @@ static enum status disk_small(struct disk *d, int64_t bytes, bool write, double 
     int64_t done = 0;
     do {
         for (int i = 0; i < 64; i++)
-            e[i] = (struct io_extent){.fd = d->fd, .write = write, .offset = random_offset(d, bytes), .bytes = bytes,
+            e[i] = (struct io_extent){.fd = d->fd,
+                                      .write = write,
+                                      .offset = random_offset(d, bytes),
+                                      .bytes = bytes,
                                       .buffer = d->buffer + i * bytes};
         enum status s = io_run(d->io, e, write ? 1 : 64, err); /* appended rows go out one at a time */
         if (s != STATUS_OK)
@@ -90,13 +96,17 @@ static enum status disk_small(struct disk *d, int64_t bytes, bool write, double 
 
 static enum status disk_large(struct disk *d, int64_t bytes, bool write, double *rate, struct error *err)
 {
-    int64_t job[2], done = 0;
+    int64_t job[2], done = 0, at = 0;
     double start = now_s();
     int in_flight = 0, turn = 0;
     enum status s = STATUS_OK;
     while (s == STATUS_OK && (now_s() - start < DISK_SECONDS || done < 2 * bytes)) {
-        struct io_extent e = {.fd = d->fd, .write = write, .offset = random_offset(d, bytes), .bytes = bytes,
-                              .buffer = d->buffer + turn * bytes};
+        struct io_extent e = {.fd = d->fd,
+                              .write = write,
+                              .offset = random_offset(d, bytes),
+                              .bytes = bytes,
+                              .buffer = d->buffer + at};
+        at = at + 2 * bytes <= BUFFER_BYTES ? at + bytes : 0;
         s = io_submit(d->io, &e, 1, &job[turn], err);
         turn ^= 1;
         if (s == STATUS_OK && ++in_flight == 2) {
@@ -147,7 +157,7 @@ static enum status measure_disk(struct link *l, const struct profile_options *o,
     void *base;
     bool direct;
     arena_init(&arena, "profile", 1LL << 30);
-    enum status s = arena_take(&arena, "transfers", 256LL << 20, &base, err);
+    enum status s = arena_take(&arena, "transfers", BUFFER_BYTES, &base, err);
     d.buffer = base;
     if (s == STATUS_OK)
         s = io_new(&d.io, NULL, err);
@@ -172,15 +182,15 @@ static enum status measure_disk(struct link *l, const struct profile_options *o,
 
 /* Operands out of the caches: products cycle through this much. Shapes are those of a small and a middling OPT. */
 #define OPERAND_BYTES (768LL << 20)
-#define ROWS_MAX 1024
+#define ROWS_MAX      1024
 
 struct bench {
     struct pool *pool;
     enum math math;
     int threads;
     struct arena arena;
-    char *operand;          /* (OPERAND_BYTES) */
-    float *x, *y;           /* (ROWS_MAX, 8192) each */
+    char *operand; /* (OPERAND_BYTES) */
+    float *x, *y;  /* (ROWS_MAX, 8192) each */
     void *scratch;
     struct error *err;
     enum status status;
@@ -291,8 +301,8 @@ static void fill_operands(char *operand, int64_t bytes)
 
 static enum status bench_open(struct bench *b, int threads, enum math math, struct error *err)
 {
-    int64_t scratch = linear_scratch_bytes(threads, MATH_BF16, ROWS_MAX, 8192) + linear_scratch_bytes(threads, MATH_F32, ROWS_MAX, 8192) +
-                      attention_scratch_bytes(threads, &SHAPE);
+    int64_t scratch = linear_scratch_bytes(threads, MATH_BF16, ROWS_MAX, 8192) +
+                      linear_scratch_bytes(threads, MATH_F32, ROWS_MAX, 8192) + attention_scratch_bytes(threads, &SHAPE);
     int64_t rows = (int64_t)ROWS_MAX * 8192 * 4;
     void *operand, *x, *y;
     *b = (struct bench){.math = math, .threads = threads, .err = err};

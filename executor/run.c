@@ -75,14 +75,16 @@ static enum status run_embed(struct runner *r, const struct op *op, const struct
     int32_t *ids = (int32_t *)(r->lookup + at_once * stride), *shift = ids + at_once;
     enum status s = STATUS_OK;
     if (at_once < 1)
-        return error_set(err, STATUS_INVALID, "a workspace of %lld bytes has no room for a token vector", (long long)r->lookup_bytes);
+        return error_set(err, STATUS_INVALID, "a workspace of %lld bytes has no room for a token vector",
+                         (long long)r->lookup_bytes);
     for (int64_t row = 0; row < rows && s == STATUS_OK; row += at_once) {
         int64_t n = rows - row < at_once ? rows - row : at_once;
         for (int64_t i = 0; i < n; i++)
             ids[i] = token_at(r, first_sequence(r, op) + (row + i) / batch->tokens, op->step, (row + i) % batch->tokens);
         s = weights_lookup(&r->weights, ids, n, r->lookup, stride, shift, r->lookup_io, err);
         for (int64_t i = 0; i < n && s == STATUS_OK; i++)
-            s = r->backend->embed(r->unit[0], w, batch, row + i, 1, r->lookup + i * stride + shift[i], stride, a->weight_format, err);
+            s = r->backend->embed(r->unit[0], w, batch, row + i, 1, r->lookup + i * stride + shift[i], stride, a->weight_format,
+                                  err);
     }
     return s;
 }
@@ -103,7 +105,8 @@ static void sample_batch(struct runner *r, const struct op *op, float *logits)
     int64_t vocab = r->o.setting.arch->vocab;
     int n = r->o.setting.policy->gpu_batch_size, first = first_sequence(r, op);
     for (int i = 0; i < n; i++)
-        accept_token(r, first + i, op->step, sample_token(&r->o.sampling, logits + i * vocab, vocab, r->first + first + i, op->step, r->lookup));
+        accept_token(r, first + i, op->step,
+                     sample_token(&r->o.sampling, logits + i * vocab, vocab, r->first + first + i, op->step, r->lookup));
     if (op->batch + 1 < r->o.setting.policy->num_gpu_batches && r->o.setting.policy->schedule == SCHEDULE_ZIGZAG)
         return;
     bool all = true;
@@ -155,7 +158,8 @@ static enum status run_compute(struct runner *r, const struct op *op, struct err
     if (op->kind == OP_ATTEND) {
         batch.pad += home;
         state_view_near(&r->state, op, &batch);
-        return r->backend->attend(r->unit[1], layer_of(r, op), &batch, near_rows(r->near_lower, r, op) + home * r->qkv_width, err);
+        return r->backend->attend(r->unit[1], layer_of(r, op), &batch, near_rows(r->near_lower, r, op) + home * r->qkv_width,
+                                  err);
     }
     weights_view(&r->weights, op->layer, op->slot, &w);
     state_view(&r->state, op, &batch);
@@ -246,7 +250,10 @@ static enum status open_units(struct runner *r, struct error *err)
     int64_t rows = workspace_rows(set->policy->gpu_batch_size, set->workload->prompt_tokens);
     int64_t decode_rows = workspace_rows(set->policy->gpu_batch_size, 1);
     bool near = set->policy->attention_near_cache;
-    struct backend_options o = {.arch = set->arch, .unit = &set->hardware->compute[0], .cache = pl->cache, .threads = r->o.threads,
+    struct backend_options o = {.arch = set->arch,
+                                .unit = &set->hardware->compute[0],
+                                .cache = pl->cache,
+                                .threads = r->o.threads,
                                 .workspace = r->region[0][REGION_WORKSPACE] + lookup_bytes(set->arch),
                                 .workspace_bytes = own - lookup_bytes(set->arch),
                                 .rows = rows > decode_rows ? rows : decode_rows};
@@ -259,7 +266,10 @@ static enum status open_units(struct runner *r, struct error *err)
         o.workspace_bytes -= bytes;
         r->near_upper = (float *)((char *)o.workspace + o.workspace_bytes);
         r->near_lower = (float *)r->region[1][REGION_WORKSPACE];
-        struct backend_options below = {.arch = set->arch, .unit = &set->hardware->compute[1], .cache = pl->cache, .threads = r->o.threads,
+        struct backend_options below = {.arch = set->arch,
+                                        .unit = &set->hardware->compute[1],
+                                        .cache = pl->cache,
+                                        .threads = r->o.threads,
                                         .workspace = r->region[1][REGION_WORKSPACE] + bytes,
                                         .workspace_bytes = pl->region_bytes[1][REGION_WORKSPACE] - bytes};
         enum status s = r->backend->open(&r->unit[1], &below, err);
@@ -281,7 +291,8 @@ static enum status open_queues(struct runner *r, struct error *err)
 static enum status open_store(struct runner *r, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
-    struct weights_memory wm = {.resident = r->region[0][REGION_RESIDENT], .staging = r->region[0][REGION_WORKSPACE],
+    struct weights_memory wm = {.resident = r->region[0][REGION_RESIDENT],
+                                .staging = r->region[0][REGION_WORKSPACE],
                                 .staging_bytes = set->placement->region_bytes[0][REGION_WORKSPACE] / IO_ALIGN * IO_ALIGN,
                                 .threads = r->o.threads};
     struct state_memory sm = {{0}, {0}, {0}, {0}};
@@ -293,7 +304,8 @@ static enum status open_store(struct runner *r, struct error *err)
         sm.hidden[t] = r->region[t][REGION_ACTIVATIONS];
         sm.hidden_slots[t] = r->region[t][REGION_ACTIVATION_SLOTS];
     }
-    enum status s = state_open(&r->state, set->placement, set->workload, set->policy->attention_near_cache, &sm, r->o.scratch_directory, err);
+    enum status s =
+        state_open(&r->state, set->placement, set->workload, set->policy->attention_near_cache, &sm, r->o.scratch_directory, err);
     if (s == STATUS_OK)
         s = weights_open(&r->weights, r->o.model_directory, set->arch, set->placement, set->policy->prefetch, &wm,
                          r->o.scratch_directory, r->lookup_io, r->o.loading, r->o.arg, err);
@@ -415,8 +427,8 @@ static enum status check_peaks(const struct runner *r, struct trace *trace, stru
         if (trace)
             trace->measured_peak_bytes[t] = peak;
         if (planned != peak)
-            return error_set(err, STATUS_RUNTIME, "tier %s: %lld bytes were taken, %lld were planned", set->hardware->tier[t].name,
-                             (long long)peak, (long long)planned);
+            return error_set(err, STATUS_RUNTIME, "tier %s: %lld bytes were taken, %lld were planned",
+                             set->hardware->tier[t].name, (long long)peak, (long long)planned);
     }
     return STATUS_OK;
 }

@@ -20,12 +20,12 @@
 #include "traces/trace.h"
 
 struct run_options {
-    struct run_setting setting;   /* borrowed for the runner's life; prediction only describes the trace */
-    const char *model_directory;  /* config.json and *.safetensors */
+    struct run_setting setting;    /* borrowed for the runner's life; prediction only describes the trace */
+    const char *model_directory;   /* config.json and *.safetensors */
     const char *scratch_directory; /* spilled cache, activations and 4-bit weights; on the disk tier */
-    int threads;                  /* of compute unit 0; unit 1 gets as many */
+    int threads;                   /* of compute unit 0; unit 1 gets as many */
     struct sampling sampling;
-    const int32_t *stop_tokens;   /* (n_stop) */
+    const int32_t *stop_tokens; /* (n_stop) */
     int n_stop;
     int32_t pad_token;
     /* All may be NULL. */

@@ -46,13 +46,18 @@ static float clean(float logit)
     return isnan(logit) ? -INFINITY : logit;
 }
 
-static int32_t first_maximum(const float *logits, int64_t n)
+/* No comparison with NaN is true, so NaN loses to everything. */
+static int32_t first_maximum(const float *logits, int64_t n, float *max)
 {
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++) {
-        best = clean(logits[i]) > clean(logits[best]) ? i : best;
+    int64_t at = 0;
+    *max = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        if (logits[i] > *max) {
+            *max = logits[i];
+            at = i;
+        }
     }
-    return (int32_t)best;
+    return (int32_t)at;
 }
 
 /* ---- the draw: a hash of the place, not a stream, so that no order of work can change it ---- */
@@ -198,8 +203,8 @@ static int32_t choose(const struct candidate *c, int64_t n, double u, float max,
 int32_t sample_token(const struct sampling *s, const float *logits, int64_t n, int64_t sequence, int64_t position, void *scratch)
 {
     assert(n > 0);
-    const int32_t first = first_maximum(logits, n);
-    const float max = clean(logits[first]);
+    float max;
+    const int32_t first = first_maximum(logits, n, &max);
     if (s->temperature == 0 || isinf(max)) {
         return first;
     }

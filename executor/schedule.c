@@ -7,9 +7,9 @@
 
 const char *op_kind_name(enum op_kind kind)
 {
-    static const char *const names[OP_KIND_COUNT] = {"load_weights", "load_cache", "store_cache", "load_hidden", "store_hidden",
-                                                     "embed",        "attention",  "mlp",         "head",        "qkv",
-                                                     "send_qkv",     "attend",     "return_attended", "out"};
+    static const char *const names[OP_KIND_COUNT] =
+        {"load_weights", "load_cache", "store_cache", "load_hidden", "store_hidden", "embed",           "attention",
+         "mlp",          "head",       "qkv",         "send_qkv",    "attend",       "return_attended", "out"};
     return names[kind];
 }
 
@@ -26,13 +26,13 @@ int64_t step_tokens(const struct workload *w, int step)
 /* A batch passing one layer. Numbers count from the start of the run and pick the slots. */
 struct turn {
     int step, layer, batch;
-    int64_t number;       /* of all turns */
-    int64_t attention;    /* of attention turns */
-    int64_t visit;        /* of layer visits that use weights; -1 for the embedding */
-    bool first, last;     /* of its visit */
+    int64_t number;    /* of all turns */
+    int64_t attention; /* of attention turns */
+    int64_t visit;     /* of layer visits that use weights; -1 for the embedding */
+    bool first, last;  /* of its visit */
 };
 
-#define NONE (-1)
+#define NONE      (-1)
 #define LINKS_MAX (TIERS_MAX - 1)
 #define PARTS_MAX 8
 
@@ -53,7 +53,7 @@ struct builder {
     int links, prefetch, parts;
     bool near;
     /* ring: per slot, the last compute of the visit that used it and the loads by link and part */
-    int32_t *ring_compute;               /* (prefetch) */
+    int32_t *ring_compute;                      /* (prefetch) */
     int32_t (*ring_load)[LINKS_MAX][PARTS_MAX]; /* (prefetch) */
     struct cache_use cache_slot[2];
     struct cache_use hidden_slot[3];
@@ -129,9 +129,17 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
             deps[n++] = b->ring_compute[slot];
         else /* the slot of the upper tier's ring is free once its last user has gone up: its parts go in order */
             deps[n++] = b->ring_load[slot][link - 1][b->parts - 1];
-        below = emit(b, (struct op){.kind = OP_LOAD_WEIGHTS, .resource = (int16_t)resource_link_read(link), .link = (int16_t)link,
-                                    .part = (int16_t)part, .parts = (int16_t)b->parts, .slot = (int16_t)slot, .step = t->step,
-                                    .layer = t->layer, .batch = 0, .bytes = bytes},
+        below = emit(b,
+                     (struct op){.kind = OP_LOAD_WEIGHTS,
+                                 .resource = (int16_t)resource_link_read(link),
+                                 .link = (int16_t)link,
+                                 .part = (int16_t)part,
+                                 .parts = (int16_t)b->parts,
+                                 .slot = (int16_t)slot,
+                                 .step = t->step,
+                                 .layer = t->layer,
+                                 .batch = 0,
+                                 .bytes = bytes},
                      deps, n);
         b->ring_load[slot][link][part] = below;
     }
@@ -169,12 +177,19 @@ static void load_cache(struct builder *b, const struct turn *t)
     memset(next.store, -1, sizeof next.store);
     for (int link = b->links - 1; link >= stop && tokens > 0; link--) {
         int64_t bytes = cache_bytes(b, t, link, tokens);
-        int32_t deps[] = {below, stored(b, t)[link], link > 0 ? use->load[link - 1] : use->compute, use->compute, use->store[link]};
+        int32_t deps[] = {below, stored(b, t)[link], link > 0 ? use->load[link - 1] : use->compute, use->compute,
+                          use->store[link]};
         if (bytes == 0)
             continue;
-        below = emit(b, (struct op){.kind = OP_LOAD_CACHE, .resource = (int16_t)resource_link_read(link), .link = (int16_t)link,
-                                    .cache_slot = (int16_t)(t->attention % 2), .step = t->step, .layer = t->layer,
-                                    .batch = t->batch, .bytes = bytes},
+        below = emit(b,
+                     (struct op){.kind = OP_LOAD_CACHE,
+                                 .resource = (int16_t)resource_link_read(link),
+                                 .link = (int16_t)link,
+                                 .cache_slot = (int16_t)(t->attention % 2),
+                                 .step = t->step,
+                                 .layer = t->layer,
+                                 .batch = t->batch,
+                                 .bytes = bytes},
                      deps, 5);
         next.load[link] = below;
     }
@@ -194,9 +209,15 @@ static void store_cache(struct builder *b, const struct turn *t, int32_t compute
         if (bytes == 0)
             continue;
         int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE}; /* the slot below may still be going down */
-        above = emit(b, (struct op){.kind = OP_STORE_CACHE, .resource = (int16_t)resource_link_write(link), .link = (int16_t)link,
-                                    .cache_slot = (int16_t)(t->attention % 2), .step = t->step, .layer = t->layer,
-                                    .batch = t->batch, .bytes = bytes},
+        above = emit(b,
+                     (struct op){.kind = OP_STORE_CACHE,
+                                 .resource = (int16_t)resource_link_write(link),
+                                 .link = (int16_t)link,
+                                 .cache_slot = (int16_t)(t->attention % 2),
+                                 .step = t->step,
+                                 .layer = t->layer,
+                                 .batch = t->batch,
+                                 .bytes = bytes},
                      deps, 2);
         use->store[link] = above;
         stored(b, t)[link] = above;
@@ -219,12 +240,19 @@ static void load_hidden(struct builder *b, const struct turn *t)
     int32_t below = NONE, load[LINKS_MAX] = {NONE, NONE, NONE};
     for (int link = b->links - 1; link >= 0 && b->a->layer[t->layer].kind != LAYER_EMBED; link--) {
         int64_t bytes = hidden_bytes(b, t, link);
-        int32_t deps[] = {below, b->stored_hidden[t->batch][link], link > 0 ? use->load[link - 1] : use->compute, use->store[link]};
+        int32_t deps[] = {below, b->stored_hidden[t->batch][link], link > 0 ? use->load[link - 1] : use->compute,
+                          use->store[link]};
         if (bytes == 0)
             continue;
-        below = emit(b, (struct op){.kind = OP_LOAD_HIDDEN, .resource = (int16_t)resource_link_read(link), .link = (int16_t)link,
-                                    .hidden_slot = (int16_t)(t->number % 3), .step = t->step, .layer = t->layer,
-                                    .batch = t->batch, .bytes = bytes},
+        below = emit(b,
+                     (struct op){.kind = OP_LOAD_HIDDEN,
+                                 .resource = (int16_t)resource_link_read(link),
+                                 .link = (int16_t)link,
+                                 .hidden_slot = (int16_t)(t->number % 3),
+                                 .step = t->step,
+                                 .layer = t->layer,
+                                 .batch = t->batch,
+                                 .bytes = bytes},
                      deps, 4);
         load[link] = below;
     }
@@ -241,9 +269,15 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
         int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE};
         if (bytes == 0)
             continue;
-        above = emit(b, (struct op){.kind = OP_STORE_HIDDEN, .resource = (int16_t)resource_link_write(link), .link = (int16_t)link,
-                                    .hidden_slot = (int16_t)(t->number % 3), .step = t->step, .layer = t->layer,
-                                    .batch = t->batch, .bytes = bytes},
+        above = emit(b,
+                     (struct op){.kind = OP_STORE_HIDDEN,
+                                 .resource = (int16_t)resource_link_write(link),
+                                 .link = (int16_t)link,
+                                 .hidden_slot = (int16_t)(t->number % 3),
+                                 .step = t->step,
+                                 .layer = t->layer,
+                                 .batch = t->batch,
+                                 .bytes = bytes},
                      deps, 2);
         use->store[link] = above;
         b->stored_hidden[t->batch][link] = above;
@@ -254,10 +288,15 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
 
 static struct op compute_op(const struct builder *b, const struct turn *t, enum op_kind kind, int unit)
 {
-    return (struct op){.kind = (int16_t)kind, .resource = (int16_t)resource_compute(b->hw, unit), .link = -1,
+    return (struct op){.kind = (int16_t)kind,
+                       .resource = (int16_t)resource_compute(b->hw, unit),
+                       .link = -1,
                        .slot = (int16_t)(t->visit < 0 ? -1 : t->visit % b->prefetch),
-                       .cache_slot = (int16_t)(t->attention % 2), .hidden_slot = (int16_t)(t->number % 3), .step = t->step,
-                       .layer = t->layer, .batch = t->batch};
+                       .cache_slot = (int16_t)(t->attention % 2),
+                       .hidden_slot = (int16_t)(t->number % 3),
+                       .step = t->step,
+                       .layer = t->layer,
+                       .batch = t->batch};
 }
 
 /* What a layer's computation waits for: its weights (their last part; parts go in order), its hidden states, its cache, and the
@@ -285,8 +324,8 @@ static void finish(struct builder *b, const struct turn *t, int32_t compute)
 
 static void compute_layer(struct builder *b, const struct turn *t)
 {
-    static const enum op_kind kinds[] = {[LAYER_EMBED] = OP_EMBED, [LAYER_ATTENTION] = OP_ATTENTION, [LAYER_MLP] = OP_MLP,
-                                         [LAYER_HEAD] = OP_HEAD};
+    static const enum op_kind kinds[] =
+        {[LAYER_EMBED] = OP_EMBED, [LAYER_ATTENTION] = OP_ATTENTION, [LAYER_MLP] = OP_MLP, [LAYER_HEAD] = OP_HEAD};
     int32_t deps[OP_DEPS_MAX];
     int n = wait_list(b, t, deps);
     int32_t id = emit(b, compute_op(b, t, kinds[b->a->layer[t->layer].kind], 0), deps, n);
@@ -413,7 +452,8 @@ static void build(struct builder *b)
         more = next_turn(b, &t, &next);
         if (more)
             number_visit(b, &next, &visits);
-        bool near = is_attention(b, &t) && attends_near(b, &t), near_next = more && is_attention(b, &next) && attends_near(b, &next);
+        bool near = is_attention(b, &t) && attends_near(b, &t),
+             near_next = more && is_attention(b, &next) && attends_near(b, &next);
         cursor_load(b, &cursor, t.visit, INT32_MAX); /* with a ring of one slot nothing was loaded ahead */
         if (near && t.first)
             near_begin(b, &t);
@@ -439,8 +479,16 @@ static void build(struct builder *b)
 enum status schedule_new(struct schedule *s, const struct arch *a, const struct hardware *hw, const struct workload *w,
                          const struct policy *p, const struct placement *pl, struct error *err)
 {
-    struct builder b = {.s = s, .a = a, .hw = hw, .w = w, .p = p, .pl = pl, .err = err, .links = hw->n_tiers - 1,
-                        .prefetch = p->prefetch, .near = p->attention_near_cache};
+    struct builder b = {.s = s,
+                        .a = a,
+                        .hw = hw,
+                        .w = w,
+                        .p = p,
+                        .pl = pl,
+                        .err = err,
+                        .links = hw->n_tiers - 1,
+                        .prefetch = p->prefetch,
+                        .near = p->attention_near_cache};
     size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches;
     memset(s, 0, sizeof *s);
     b.parts = p->schedule == SCHEDULE_ROW ? 1 : p->num_gpu_batches < PARTS_MAX ? p->num_gpu_batches : PARTS_MAX;

@@ -27,11 +27,11 @@ enum op_kind {
     OP_MLP,
     OP_HEAD,
     /* attention near the cache: what OP_ATTENTION is cut into */
-    OP_QKV,         /* norm, projections and attention over the cache on tier 0 */
-    OP_SEND_QKV,    /* to tier 1 */
-    OP_ATTEND,      /* over the cache on tier 1 and in its slot */
+    OP_QKV,      /* norm, projections and attention over the cache on tier 0 */
+    OP_SEND_QKV, /* to tier 1 */
+    OP_ATTEND,   /* over the cache on tier 1 and in its slot */
     OP_RETURN_ATTENDED,
-    OP_OUT,         /* output projection and residual */
+    OP_OUT, /* output projection and residual */
     OP_KIND_COUNT
 };
 const char *op_kind_name(enum op_kind kind); /* "load_weights", ... */
@@ -40,9 +40,9 @@ const char *op_kind_name(enum op_kind kind); /* "load_weights", ... */
 
 struct op {
     int16_t kind, resource;
-    int16_t link;       /* of a transfer; -1 for compute */
+    int16_t link;        /* of a transfer; -1 for compute */
     int16_t part, parts; /* OP_LOAD_WEIGHTS: rows part/parts of each piece */
-    int16_t slot;       /* weight ring slot */
+    int16_t slot;        /* weight ring slot */
     int16_t cache_slot, hidden_slot;
     int32_t step, layer, batch;
     int64_t bytes;

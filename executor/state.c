@@ -36,8 +36,8 @@ static void lay_out(struct state *s)
     s->scratch_bytes = hidden[disk];
 }
 
-enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near, const struct state_memory *m,
-                       const char *scratch_directory, struct error *err)
+enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near,
+                       const struct state_memory *m, const char *scratch_directory, struct error *err)
 {
     size_t cells = (size_t)pl->n_layers * (size_t)pl->n_batches * TIERS_MAX;
     *s = (struct state){.pl = pl, .w = w, .m = *m, .scratch_fd = -1, .near = near};
@@ -97,7 +97,8 @@ static struct span cache_span(const struct state *s, const struct op *op, int ho
 {
     int64_t stride = placement_cache_stride(s->pl, op->layer, op->batch, home), from = first * stride;
     int64_t at = s->cache_at[cell(s, op->layer, op->batch) + home] + from;
-    struct span span = {.upper = cache_slot(s, op->link, op->cache_slot, op->layer, op->batch, home) + from, .offset = at,
+    struct span span = {.upper = cache_slot(s, op->link, op->cache_slot, op->layer, op->batch, home) + from,
+                        .offset = at,
                         .bytes = tokens * stride};
     if (home > op->link + 1)
         span.lower = cache_slot(s, op->link + 1, op->cache_slot, op->layer, op->batch, home) + from;
@@ -109,7 +110,8 @@ static struct span cache_span(const struct state *s, const struct op *op, int ho
 static struct span hidden_span(const struct state *s, const struct op *op, int home, int64_t tokens)
 {
     int64_t at = s->hidden_at[op->batch * TIERS_MAX + home];
-    struct span span = {.upper = hidden_slot(s, op->link, op->hidden_slot, op->batch, home), .offset = at,
+    struct span span = {.upper = hidden_slot(s, op->link, op->hidden_slot, op->batch, home),
+                        .offset = at,
                         .bytes = placement_hidden_count(s->pl, op->batch, home) * tokens * s->pl->hidden_row_bytes};
     if (home > op->link + 1)
         span.lower = hidden_slot(s, op->link + 1, op->hidden_slot, op->batch, home);
@@ -134,7 +136,10 @@ enum status state_move(const struct state *s, const struct op *op, const struct 
         if (span.bytes == 0)
             continue;
         if (!span.lower)
-            extent[n++] = (struct io_extent){.fd = s->scratch_fd, .write = down, .offset = span.offset, .bytes = align_up(span.bytes),
+            extent[n++] = (struct io_extent){.fd = s->scratch_fd,
+                                             .write = down,
+                                             .offset = span.offset,
+                                             .bytes = align_up(span.bytes),
                                              .buffer = span.upper};
         else if (down)
             backend->copy(span.lower, span.upper, span.bytes);
@@ -162,8 +167,8 @@ void state_view(const struct state *s, const struct op *op, struct batch *out)
     out->n_hidden = out->n_cache = 0;
     for (int u = 0; u < s->pl->n_tiers; u++) {
         int count = placement_hidden_count(s->pl, op->batch, u);
-        char *base = u == 0 ? s->m.hidden[0] + s->hidden_at[op->batch * TIERS_MAX]
-                            : hidden_slot(s, 0, op->hidden_slot, op->batch, u);
+        char *base =
+            u == 0 ? s->m.hidden[0] + s->hidden_at[op->batch * TIERS_MAX] : hidden_slot(s, 0, op->hidden_slot, op->batch, u);
         if (count > 0)
             out->hidden[out->n_hidden++] = (struct hidden_segment){begin, count, (float *)base};
         begin += count;

@@ -25,8 +25,8 @@ struct state {
     bool near;
 };
 
-enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near, const struct state_memory *m,
-                       const char *scratch_directory, struct error *err);
+enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near,
+                       const struct state_memory *m, const char *scratch_directory, struct error *err);
 void state_close(struct state *s); /* a zeroed struct is fine */
 
 /* One transfer of a batch's cache or hidden states: copies are done at once, disk requests submitted (*job = -1 if none). */

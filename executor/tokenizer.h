@@ -20,10 +20,10 @@ int64_t tokenizer_vocab(const struct tokenizer *t);
 
 /* *ids is malloc'ed, caller frees. Special tokens in the text (e.g. "</s>") become their ids; with add_special the model's own
  * leading tokens are added (OPT: "</s>"). Invalid UTF-8 is handled bytewise as the reference does with replacement characters. */
-enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, int32_t **ids, size_t *n_ids,
-                             struct error *err);
+enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, int32_t **ids,
+                             size_t *n_ids, struct error *err);
 /* *text is malloc'ed, NUL-ended and *n long; skip_special leaves special tokens out. An id outside the vocabulary is an error. */
-enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, bool skip_special, char **text, size_t *n,
-                             struct error *err);
+enum status tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n_ids, bool skip_special, char **text,
+                             size_t *n, struct error *err);
 
 #endif

@@ -61,8 +61,8 @@ static enum status read_staged(struct loader *l, int fd, int64_t offset, int64_t
     return s;
 }
 
-static enum status load_rows(struct loader *l, const struct st_tensor *t, int64_t row_bytes, int64_t begin, int64_t end, char *dst,
-                             struct error *err)
+static enum status load_rows(struct loader *l, const struct st_tensor *t, int64_t row_bytes, int64_t begin, int64_t end,
+                             char *dst, struct error *err)
 {
     int64_t chunk = l->m->staging_bytes - 2 * IO_ALIGN, offset = t->offset + begin * row_bytes, left = (end - begin) * row_bytes;
     enum status s = STATUS_OK;
@@ -114,7 +114,8 @@ struct pack_job {
 static void pack_block(void *arg, int task, int thread)
 {
     struct pack_job *j = arg;
-    int64_t begin = (int64_t)task * Q4_GROUP, rows = min64(Q4_GROUP, j->n - begin), row_bytes = format_matrix_bytes(j->t->format, 1, j->cols);
+    int64_t begin = (int64_t)task * Q4_GROUP, rows = min64(Q4_GROUP, j->n - begin),
+            row_bytes = format_matrix_bytes(j->t->format, 1, j->cols);
     float *wide = j->rows + (int64_t)thread * Q4_GROUP * j->cols;
     to_f32(j->t->format, j->data + begin * row_bytes, rows * j->cols, wide);
     q4_pack_matrix(wide, rows, j->cols, j->packed + (int64_t)task * format_matrix_bytes(FORMAT_Q4, Q4_GROUP, j->cols));
@@ -146,20 +147,24 @@ static enum status sink_put(struct loader *l, struct pack_sink *s, const char *p
 }
 
 /* Packs rows [begin, end) of a stored matrix. The staging is divided into stored rows, wide rows by thread, and packed bytes. */
-static enum status pack_rows(struct loader *l, const struct st_tensor *t, int64_t cols, int64_t begin, int64_t end, struct pack_sink *sink,
-                             struct error *err)
+static enum status pack_rows(struct loader *l, const struct st_tensor *t, int64_t cols, int64_t begin, int64_t end,
+                             struct pack_sink *sink, struct error *err)
 {
     int64_t row_bytes = format_matrix_bytes(t->format, 1, cols), block = format_matrix_bytes(FORMAT_Q4, Q4_GROUP, cols);
     int64_t wide = align_up((int64_t)l->m->threads * Q4_GROUP * cols * 4);
     int64_t room = l->m->staging_bytes - wide - 5 * IO_ALIGN, blocks = room / (block + Q4_GROUP * row_bytes);
     if (blocks < 1)
-        return error_set(err, STATUS_DOES_NOT_FIT, "a workspace of %lld bytes is too small to pack rows of %lld weights to 4 bits",
+        return error_set(err, STATUS_DOES_NOT_FIT,
+                         "a workspace of %lld bytes is too small to pack rows of %lld weights to 4 bits",
                          (long long)l->m->staging_bytes, (long long)cols);
     char *stored = l->m->staging + wide;
     sink->buffer = stored + align_up(blocks * Q4_GROUP * row_bytes) + 2 * IO_ALIGN;
     enum status s = STATUS_OK;
     for (int64_t row = begin; row < end && s == STATUS_OK; row += blocks * Q4_GROUP) {
-        struct pack_job j = {.t = t, .rows = (float *)l->m->staging, .n = min64(blocks * Q4_GROUP, end - row), .cols = cols,
+        struct pack_job j = {.t = t,
+                             .rows = (float *)l->m->staging,
+                             .n = min64(blocks * Q4_GROUP, end - row),
+                             .cols = cols,
                              .packed = sink->buffer + sink->held};
         char *data;
         s = read_staged(l, l->w->fd[t->file], t->offset + row * row_bytes, j.n * row_bytes, stored, &data, err);
@@ -172,7 +177,8 @@ static enum status pack_rows(struct loader *l, const struct st_tensor *t, int64_
     return s;
 }
 
-static enum status load_placed(struct loader *l, int layer, int tensor, const struct st_tensor *t, int64_t *scratch, struct error *err)
+static enum status load_placed(struct loader *l, int layer, int tensor, const struct st_tensor *t, int64_t *scratch,
+                               struct error *err)
 {
     const struct tensor *spec = &l->w->a->layer[layer].tensor[tensor];
     const struct row_cut *cut = placement_cut(l->w->pl, layer, tensor);
@@ -182,7 +188,8 @@ static enum status load_placed(struct loader *l, int layer, int tensor, const st
     int64_t row_bytes = format_matrix_bytes(t->format, 1, spec->cols);
     enum status s = STATUS_OK;
     for (int u = 0; u < l->w->pl->n_tiers && s == STATUS_OK; u++) {
-        int64_t begin = cut->row[u], end = cut->row[u + 1], bytes = format_matrix_bytes(l->w->pl->weights, end - begin, spec->cols);
+        int64_t begin = cut->row[u], end = cut->row[u + 1],
+                bytes = format_matrix_bytes(l->w->pl->weights, end - begin, spec->cols);
         if (begin == end)
             continue;
         if (u < disk) {
@@ -212,7 +219,8 @@ static int64_t scratch_needed(const struct weights *w)
         for (int j = 0; j < w->a->layer[i].n_tensors; j++)
             if (is_placed(w, i, j)) {
                 const struct row_cut *cut = placement_cut(w->pl, i, j);
-                sum += align_up(format_matrix_bytes(FORMAT_Q4, cut->row[disk + 1] - cut->row[disk], w->a->layer[i].tensor[j].cols));
+                sum +=
+                    align_up(format_matrix_bytes(FORMAT_Q4, cut->row[disk + 1] - cut->row[disk], w->a->layer[i].tensor[j].cols));
             }
     return sum;
 }
@@ -228,8 +236,8 @@ static enum status load_all(struct loader *l, struct error *err)
             const struct st_tensor *t;
             s = st_resolve(&w->files, spec, &t, err);
             if (s == STATUS_OK && spec->placed && t->format != w->a->weight_format)
-                s = error_set(err, STATUS_INVALID, "%s: tensor '%s' is %s, expected %s as config.json says", w->files.path[t->file],
-                              t->name, format_name(t->format), format_name(w->a->weight_format));
+                s = error_set(err, STATUS_INVALID, "%s: tensor '%s' is %s, expected %s as config.json says",
+                              w->files.path[t->file], t->name, format_name(t->format), format_name(w->a->weight_format));
             if (s != STATUS_OK)
                 break;
             if (spec->role == ROLE_EMBED_TOKENS && w->a->layer[i].kind == LAYER_EMBED) { /* for look-ups */
@@ -359,11 +367,13 @@ enum status weights_load(const struct weights *w, const struct op *op, const str
         char *dst = piece_in_slot(w, op->layer, p, at, op->slot) + from;
         if (p->home == disk && at == disk - 1) {
             int64_t first = align_down(h->offset + from), last = align_up(h->offset + from + bytes);
-            extent[reads++] = (struct io_extent){.fd = h->fd, .offset = first, .bytes = last - first,
+            extent[reads++] = (struct io_extent){.fd = h->fd,
+                                                 .offset = first,
+                                                 .bytes = last - first,
                                                  .buffer = dst - (h->offset + from - first)};
         } else {
-            const char *src = p->home == at + 1 ? h->memory[p->home]
-                                                : piece_above(w, op->layer, p->tensor, p->home, at + 1, op->slot);
+            const char *src =
+                p->home == at + 1 ? h->memory[p->home] : piece_above(w, op->layer, p->tensor, p->home, at + 1, op->slot);
             backend->copy(dst, src + from, bytes);
         }
     }
@@ -385,7 +395,8 @@ void weights_view(const struct weights *w, int layer, int slot, struct layer_wei
         if (!is_placed(w, layer, j))
             continue;
         if (cut->row[1] > cut->row[0])
-            out->piece[role][out->n_pieces[role]++] = (struct matrix_piece){home_of(w, layer, j)->memory[0], cut->row[0], cut->row[1]};
+            out->piece[role][out->n_pieces[role]++] =
+                (struct matrix_piece){home_of(w, layer, j)->memory[0], cut->row[0], cut->row[1]};
         for (int i = 0; i < n; i++)
             if (piece[i].tensor == j)
                 out->piece[role][out->n_pieces[role]++] =
@@ -431,8 +442,8 @@ static const struct weight_home *token_table(const struct weights *w)
     return NULL;
 }
 
-enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, int64_t out_stride, int32_t *shift,
-                           struct io *io, struct error *err)
+enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, int64_t out_stride,
+                           int32_t *shift, struct io *io, struct error *err)
 {
     const struct weight_home *table = token_table(w);
     int64_t row_bytes = token_row_bytes(w);
@@ -447,7 +458,9 @@ enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t 
         if (row)
             memcpy(out + i * out_stride, row, (size_t)row_bytes);
         else
-            extent[reads++] = (struct io_extent){.fd = table->fd, .offset = first, .bytes = align_up(offset + row_bytes) - first,
+            extent[reads++] = (struct io_extent){.fd = table->fd,
+                                                 .offset = first,
+                                                 .bytes = align_up(offset + row_bytes) - first,
                                                  .buffer = out + i * out_stride};
     }
     enum status s = reads ? io_run(io, extent, reads, err) : STATUS_OK;

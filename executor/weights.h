@@ -27,8 +27,8 @@ struct weights {
     const struct arch *a;
     const struct placement *pl;
     struct st_model files;
-    int *fd; /* (files.n_files) open for direct reading */
-    struct weight_home *home;            /* (n_layers, LAYER_TENSORS_MAX) */
+    int *fd;                              /* (files.n_files) open for direct reading */
+    struct weight_home *home;             /* (n_layers, LAYER_TENSORS_MAX) */
     const float *(*resident)[ROLE_COUNT]; /* (n_layers): vectors and small tables */
     char *ring[TIERS_MAX];
     int64_t slot_bytes[TIERS_MAX];
@@ -37,12 +37,12 @@ struct weights {
 };
 
 struct weights_memory {
-    char *resident;          /* region bases by tier */
+    char *resident; /* region bases by tier */
     char *weights[TIERS_MAX];
     char *ring[TIERS_MAX];
-    char *staging;           /* aligned, for reading while loading; free for other use afterwards */
+    char *staging; /* aligned, for reading while loading; free for other use afterwards */
     int64_t staging_bytes;
-    int threads;             /* to pack with */
+    int threads; /* to pack with */
 };
 
 /* Opens the files, checks every tensor's shape and reads what belongs in memory. progress may be NULL. */
@@ -61,7 +61,7 @@ void weights_view(const struct weights *w, int layer, int slot, struct layer_wei
 /* Looks up rows of the token table at stored precision: `count` ids into `out`, out_stride bytes apart (a multiple of IO_ALIGN, at least
  * weights_lookup_stride()); vector i starts at out + i*out_stride + shift[i]. */
 int64_t weights_lookup_stride(const struct weights *w);
-enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, int64_t out_stride, int32_t *shift,
-                           struct io *io, struct error *err);
+enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, int64_t out_stride,
+                           int32_t *shift, struct io *io, struct error *err);
 
 #endif

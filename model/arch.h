@@ -21,10 +21,20 @@ enum tensor_role {
     ROLE_EMBED_POSITIONS, /* (max_positions + offset, hidden) */
     ROLE_PROJECT_IN,      /* (hidden, embed_width), OPT-350M only */
     ROLE_PROJECT_OUT,     /* (embed_width, hidden) */
-    ROLE_Q, ROLE_K, ROLE_V, ROLE_O, /* (H*e, d), (G*e, d), (G*e, d), (d, H*e) */
-    ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS, ROLE_O_BIAS,
-    ROLE_FC1, ROLE_FC2, ROLE_FC1_BIAS, ROLE_FC2_BIAS, /* (f, d), (d, f), (f), (d) */
-    ROLE_NORM_GAIN, ROLE_NORM_BIAS, /* (d): the layer's own norm, or the final norm for the head */
+    ROLE_Q,
+    ROLE_K,
+    ROLE_V,
+    ROLE_O, /* (H*e, d), (G*e, d), (G*e, d), (d, H*e) */
+    ROLE_Q_BIAS,
+    ROLE_K_BIAS,
+    ROLE_V_BIAS,
+    ROLE_O_BIAS,
+    ROLE_FC1,
+    ROLE_FC2,
+    ROLE_FC1_BIAS,
+    ROLE_FC2_BIAS, /* (f, d), (d, f), (f), (d) */
+    ROLE_NORM_GAIN,
+    ROLE_NORM_BIAS, /* (d): the layer's own norm, or the final norm for the head */
     ROLE_COUNT
 };
 
@@ -48,15 +58,15 @@ struct layer {
     struct tensor tensor[LAYER_TENSORS_MAX];
     /* Per token and sequence: F_dec(t) = a + b*min(t, W), F_pre(s) = a*s + b*T(s, W), state(t) = c + m*min(t, W) elements. */
     double a, b;
-    int64_t window; /* W; 0 = infinite */
+    int64_t window;                       /* W; 0 = infinite */
     int64_t state_const, state_per_token; /* c, m */
 };
 
 enum activation { ACTIVATION_RELU, ACTIVATION_GELU };
 
 struct arch {
-    char name[64];       /* preset name or directory name */
-    char family[16];     /* "opt" */
+    char name[64];   /* preset name or directory name */
+    char family[16]; /* "opt" */
     int64_t hidden, heads, kv_heads, head_dim, ffn, blocks, vocab, max_positions;
     int64_t embed_width;     /* word_embed_proj_dim */
     int64_t position_offset; /* OPT: 2 extra rows */
@@ -77,14 +87,14 @@ void arch_free(struct arch *a); /* a zeroed struct is fine */
 /* config.json text for a Hugging Face directory of this shape; malloc'ed, caller frees. */
 char *arch_config_json(const struct arch *a);
 
-int64_t arch_parameters(const struct arch *a);            /* a tied table counts once */
+int64_t arch_parameters(const struct arch *a);               /* a tied table counts once */
 int64_t arch_cache_elements_per_token(const struct arch *a); /* sum of state_per_token */
-int64_t layer_parameters(const struct layer *l);          /* of the rows the layer uses */
+int64_t layer_parameters(const struct layer *l);             /* of the rows the layer uses */
 /* Bytes of the placed matrices of one layer with weights in `format`; and of its always-resident tensors (f32). */
 int64_t layer_placed_bytes(const struct layer *l, enum format format);
 int64_t layer_resident_bytes(const struct layer *l);
 const struct tensor *layer_tensor(const struct layer *l, enum tensor_role role); /* NULL if it has none */
-double layer_decode_flops(const struct layer *l, int64_t t);  /* one token with t visible */
+double layer_decode_flops(const struct layer *l, int64_t t);                     /* one token with t visible */
 double layer_prefill_flops(const struct layer *l, int64_t s); /* one sequence; the head scores the last position only */
 double visible_sum(int64_t s, int64_t window);                /* T(s, W); window 0 = infinite */
 double visible_mean(int64_t s, int64_t n, int64_t window);    /* mean of min(t, W) over t = s+1 .. s+n; n >= 1 */

@@ -172,8 +172,8 @@ static void add_weights(struct build *b, enum phase ph)
         visits += layer_placed_bytes(&b->a->layer[i], b->weights) > 0 && b->a->layer[i].kind != LAYER_EMBED;
     bool row = b->p->schedule == SCHEDULE_ROW; /* every batch passes over the weights by itself */
     int batches = b->p->num_gpu_batches;
-    add_traffic(b, ph, CLASS_WEIGHT, 0, false, b->placed_bytes * (row ? batches : 1), b->placed_bytes / visits / (row ? 1 : batches),
-                1);
+    add_traffic(b, ph, CLASS_WEIGHT, 0, false, b->placed_bytes * (row ? batches : 1),
+                b->placed_bytes / visits / (row ? 1 : batches), 1);
 }
 
 static void add_cache(struct build *b, enum phase ph)
@@ -314,8 +314,14 @@ static enum status check_rates(const struct build *b, struct error *err)
 enum status cost_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                        const struct policy *p, struct error *err)
 {
-    struct build b = {.c = c, .a = a, .hw = hw, .w = w, .p = p, .weights = policy_weight_format(p, a),
-                      .cache = policy_cache_format(p, &hw->compute[0]), .block = (double)policy_block(p),
+    struct build b = {.c = c,
+                      .a = a,
+                      .hw = hw,
+                      .w = w,
+                      .p = p,
+                      .weights = policy_weight_format(p, a),
+                      .cache = policy_cache_format(p, &hw->compute[0]),
+                      .block = (double)policy_block(p),
                       .near = p->attention_near_cache};
     enum status s = check_rates(&b, err);
     if (s != STATUS_OK)

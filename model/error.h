@@ -21,15 +21,13 @@ struct error {
 };
 
 /* Records the first failure (printf format, no newline) and returns `status`. `err` may be NULL. */
-enum status error_set(struct error *err, enum status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+enum status error_set(struct error *err, enum status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* As error_set, prefixed "path:line: "; a line of 0 is left out. */
 enum status error_at(struct error *err, enum status status, const char *path, int line, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
 /* STATUS_RUNTIME with "what: strerror(errno_value)"; `what` is a printf format. */
-enum status error_errno(struct error *err, int errno_value, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+enum status error_errno(struct error *err, int errno_value, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -10,8 +10,8 @@ enum format { FORMAT_F32, FORMAT_F16, FORMAT_BF16, FORMAT_Q4, FORMAT_COUNT };
 
 #define Q4_GROUP 64
 
-const char *format_name(enum format format);                  /* "f32", "f16", "bf16", "q4" */
-int format_parse(const char *name, enum format *out);         /* 0, or -1 if the name is unknown */
+const char *format_name(enum format format);          /* "f32", "f16", "bf16", "q4" */
+int format_parse(const char *name, enum format *out); /* 0, or -1 if the name is unknown */
 
 /* Bytes of a weight matrix of (rows, cols). F32/F16/BF16: row-major, rows*cols elements. Q4 groups run along the rows (the
  * output channel, as FlexGen does): blocks of up to 64 rows, each block = cols fp16 scales, cols fp16 minima, then

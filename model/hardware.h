@@ -12,9 +12,9 @@
 #include "model/error.h"
 #include "model/format.h"
 
-#define TIERS_MAX 4
+#define TIERS_MAX    4
 #define COMPUTES_MAX 2
-#define CURVE_MAX 32
+#define CURVE_MAX    32
 
 /* A rate as a function of size, sampled at increasing x; between samples linear in log-log, outside the nearest sample. */
 struct curve {
@@ -41,16 +41,16 @@ struct link {
 
 struct compute {
     char name[16];
-    int tier;                    /* the tier whose memory it works in */
-    enum format activation;      /* F32 or F16: how hidden states are kept between layers */
-    char math[8];                /* "f32", "bf16" or "f16": operands of the matrix products */
-    int threads;                 /* CPU threads it was measured with; 0 for a device */
-    struct curve matmul[FORMAT_COUNT]; /* FLOP/s by rows of the activation, weights in that format; n == 0: not measured */
-    double attention_prefill_flops_per_s;              /* causal, counted as 4*H*e per (query, visible key) pair */
+    int tier;                             /* the tier whose memory it works in */
+    enum format activation;               /* F32 or F16: how hidden states are kept between layers */
+    char math[8];                         /* "f32", "bf16" or "f16": operands of the matrix products */
+    int threads;                          /* CPU threads it was measured with; 0 for a device */
+    struct curve matmul[FORMAT_COUNT];    /* FLOP/s by rows of the activation, weights in that format; n == 0: not measured */
+    double attention_prefill_flops_per_s; /* causal, counted as 4*H*e per (query, visible key) pair */
     double attention_decode_bytes_per_s[FORMAT_COUNT]; /* cache bytes read per second; 0: not measured */
-    double memory_bytes_per_s;   /* element-wise passes */
-    double launch_s;             /* fixed cost of one operation */
-    int64_t workspace_bytes;     /* fixed scratch the backend reserves on `tier` */
+    double memory_bytes_per_s;                         /* element-wise passes */
+    double launch_s;                                   /* fixed cost of one operation */
+    int64_t workspace_bytes;                           /* fixed scratch the backend reserves on `tier` */
 };
 
 struct hardware {

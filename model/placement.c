@@ -80,7 +80,8 @@ int64_t workspace_bytes(const struct arch *a, const struct compute *unit, const 
     int64_t rows = max64(workspace_rows(p->gpu_batch_size, w->prompt_tokens), workspace_rows(p->gpu_batch_size, 1));
     int64_t qkv = (a->heads + 2 * a->kv_heads) * a->head_dim;
     int64_t layer = rows * (a->hidden + max64(qkv, a->ffn)) * element; /* norm output, then q, k, v or the MLP's inner rows */
-    int64_t copy = rows * widest_input(a) * 2;                          /* the products' operand in 16 bits */
+    int64_t copy =
+        rows * widest_input(a) * (strcmp(unit->math, "f32") == 0 ? 4 : 2); /* the products' operand in their precision */
     int64_t head = (int64_t)p->gpu_batch_size * max64(a->hidden, a->embed_width) * 2 * element;
     int64_t logits = policy_block(p) * a->vocab * 4;
     return lookup_bytes(a) + max64(layer, head) + copy + logits + near_rows_bytes(a, p) + unit->workspace_bytes;
@@ -189,7 +190,8 @@ static void share_hidden(struct placement *pl, const struct policy *p)
 
 /* -- regions ---------------------------------------------------------------------------------------------------------- */
 
-int placement_pieces(const struct placement *pl, const struct arch *a, int layer, int at, struct weight_piece out[WEIGHT_PIECES_MAX])
+int placement_pieces(const struct placement *pl, const struct arch *a, int layer, int at,
+                     struct weight_piece out[WEIGHT_PIECES_MAX])
 {
     const struct layer *l = &a->layer[layer];
     int n = 0, disk = pl->n_tiers - 1;
@@ -203,8 +205,12 @@ int placement_pieces(const struct placement *pl, const struct arch *a, int layer
             if (rows == 0)
                 continue;
             struct weight_piece *w = &out[n++];
-            *w = (struct weight_piece){.tensor = j, .home = home, .row_begin = cut->row[home], .row_end = cut->row[home + 1],
-                                       .bytes = tensor_bytes(pl, &l->tensor[j], rows), .offset = offset};
+            *w = (struct weight_piece){.tensor = j,
+                                       .home = home,
+                                       .row_begin = cut->row[home],
+                                       .row_end = cut->row[home + 1],
+                                       .bytes = tensor_bytes(pl, &l->tensor[j], rows),
+                                       .offset = offset};
             offset += align_up(w->bytes, DISK_ALIGN) + (home == disk ? DISK_ALIGN : 0);
         }
     }
@@ -272,7 +278,8 @@ static void size_hidden(struct placement *pl)
             int64_t below = 0;
             for (int u = at + 1; u < pl->n_tiers; u++)
                 below += align_up(count[u] * sequence, DISK_ALIGN);
-            pl->region_bytes[at][REGION_ACTIVATIONS] += at == 0 ? count[0] * sequence : align_up(count[at] * sequence, DISK_ALIGN);
+            pl->region_bytes[at][REGION_ACTIVATIONS] +=
+                at == 0 ? count[0] * sequence : align_up(count[at] * sequence, DISK_ALIGN);
             pl->hidden_slot_bytes[at] = max64(pl->hidden_slot_bytes[at], below);
         }
     for (int at = 0; at < pl->n_tiers - 1; at++)
@@ -283,10 +290,15 @@ enum status placement_new(struct placement *out, const struct arch *a, const str
                           const struct policy *p, struct error *err)
 {
     size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches * TIERS_MAX;
-    *out = (struct placement){.n_tiers = hw->n_tiers, .n_layers = a->n_layers, .n_batches = p->num_gpu_batches,
-                              .batch_size = p->gpu_batch_size, .weights = policy_weight_format(p, a),
-                              .cache = policy_cache_format(p, &hw->compute[0]), .prompt_tokens = w->prompt_tokens,
-                              .cache_tokens = cache_tokens(w), .hidden_row_bytes = hidden_row_bytes(a, &hw->compute[0])};
+    *out = (struct placement){.n_tiers = hw->n_tiers,
+                              .n_layers = a->n_layers,
+                              .n_batches = p->num_gpu_batches,
+                              .batch_size = p->gpu_batch_size,
+                              .weights = policy_weight_format(p, a),
+                              .cache = policy_cache_format(p, &hw->compute[0]),
+                              .prompt_tokens = w->prompt_tokens,
+                              .cache_tokens = cache_tokens(w),
+                              .hidden_row_bytes = hidden_row_bytes(a, &hw->compute[0])};
     out->cut = calloc((size_t)a->n_layers * LAYER_TENSORS_MAX, sizeof *out->cut);
     out->cache_count = calloc(cells, sizeof *out->cache_count);
     out->cache_stride = calloc(cells, sizeof *out->cache_stride);

@@ -73,7 +73,7 @@ struct placement {
 
 enum status placement_new(struct placement *out, const struct arch *a, const struct hardware *hw, const struct workload *w,
                           const struct policy *p, struct error *err);
-void placement_free(struct placement *pl); /* a zeroed struct is fine */
+void placement_free(struct placement *pl);                    /* a zeroed struct is fine */
 int64_t placement_peak(const struct placement *pl, int tier); /* sum of the tier's regions */
 /* STATUS_DOES_NOT_FIT with tier, bytes needed, available and missing if a tier's regions exceed its capacity. */
 enum status placement_check(const struct placement *pl, const struct hardware *hw, struct error *err);
@@ -91,7 +91,8 @@ struct weight_piece {
 };
 #define WEIGHT_PIECES_MAX (LAYER_TENSORS_MAX * TIERS_MAX)
 /* Fills `out` and returns the number of pieces. */
-int placement_pieces(const struct placement *pl, const struct arch *a, int layer, int at, struct weight_piece out[WEIGHT_PIECES_MAX]);
+int placement_pieces(const struct placement *pl, const struct arch *a, int layer, int at,
+                     struct weight_piece out[WEIGHT_PIECES_MAX]);
 /* Rows of part `part` of `parts` of a piece, cut at multiples of `step` from its first row. */
 void weight_part_rows(const struct weight_piece *piece, int64_t step, int part, int parts, int64_t *begin, int64_t *end);
 

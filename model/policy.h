@@ -16,15 +16,15 @@ const char *class_name(enum tensor_class c); /* "weights", "cache", "activations
 enum schedule_kind { SCHEDULE_ZIGZAG, SCHEDULE_ROW }; /* row: one batch at a time through all layers and steps */
 
 struct policy {
-    int gpu_batch_size;  /* sequences computed together */
-    int num_gpu_batches; /* batches that share one pass over the weights; block size = product */
+    int gpu_batch_size;                      /* sequences computed together */
+    int num_gpu_batches;                     /* batches that share one pass over the weights; block size = product */
     double fraction[CLASS_COUNT][TIERS_MAX]; /* by tier, each class sums to 1 */
-    int weight_bits;     /* 16 (as stored in the model) or 4 */
-    int cache_bits;      /* 16 (the unit's cache format) or 4 */
-    bool attention_near_cache; /* attend on the unit of tier 1 over cache kept there or below */
+    int weight_bits;                         /* 16 (as stored in the model) or 4 */
+    int cache_bits;                          /* 16 (the unit's cache format) or 4 */
+    bool attention_near_cache;               /* attend on the unit of tier 1 over cache kept there or below */
     enum schedule_kind schedule;
-    bool overlap;  /* false: one operation at a time */
-    int prefetch;  /* weight ring, in units of the largest layer visit: >= 1, 3 by default */
+    bool overlap; /* false: one operation at a time */
+    int prefetch; /* weight ring, in units of the largest layer visit: >= 1, 3 by default */
 };
 
 void policy_default(struct policy *p, int n_tiers); /* all on tier 0, 1x1, 16 bits, zig-zag, overlap */

@@ -47,9 +47,10 @@ static int last_step(const struct trace *t)
     return last;
 }
 
+/* An operation without duration, such as a transfer of 0 bytes, is not drawn. */
 static bool in_window(const struct window *w, int k, const struct trace_event *e)
 {
-    return e->end_ns - w->origin_ns[k] >= w->from_ns && e->start_ns - w->origin_ns[k] <= w->to_ns;
+    return e->end_ns > e->start_ns && e->end_ns - w->origin_ns[k] >= w->from_ns && e->start_ns - w->origin_ns[k] <= w->to_ns;
 }
 
 /* Most events on one lane that touch the window. */
@@ -119,7 +120,7 @@ static void pick_window(const struct trace_pair *p, struct window *w)
     while (crowd(p, w) > LANE_EVENTS_MAX && w->to_ns > 1)
         w->to_ns -= (w->to_ns + 7) / 8;
     const struct plot_unit u = plot_time_unit((double)w->to_ns / 1e9);
-    snprintf(w->what, sizeof w->what, "the first %.3g %s of %s", (double)w->to_ns / 1e9 / u.scale, u.name,
+    snprintf(w->what, sizeof w->what, "the first %.4g %s of %s", (double)w->to_ns / 1e9 / u.scale, u.name,
              last ? "decode step 1, 0 is the end of prefill" : "prefill");
     if (last)
         w->from_ns = -w->to_ns / 12;
@@ -133,12 +134,17 @@ struct lanes {
     double bottom;
 };
 
+static bool took_time(const struct trace_event *e, int resource)
+{
+    return e->resource == resource && e->end_ns > e->start_ns;
+}
+
 static void place_lanes(const struct trace_pair *p, struct lanes *l)
 {
     for (int k = 0; k < p->n; k++)
         for (int r = 0; r < p->trace[k].n_resources; r++) {
             int64_t i = 0;
-            while (i < p->trace[k].n_events && p->trace[k].event[i].resource != r)
+            while (i < p->trace[k].n_events && !took_time(&p->trace[k].event[i], r))
                 i++;
             if (i < p->trace[k].n_events) /* a resource that nothing ever used needs no lane */
                 names_add(&l->resource, p->trace[k].resource_name[r]);
@@ -227,11 +233,13 @@ enum status plot_timeline(struct figure *f, const char *csv_path, const char *se
     enum status s = trace_pair_load(&p, csv_path, second_csv, err);
     if (s == STATUS_OK && !l)
         s = error_errno(err, ENOMEM, "plot");
-    if (s == STATUS_OK && p.trace[0].n_events + (p.n == 2 ? p.trace[1].n_events : 0) == 0)
-        s = error_set(err, STATUS_INVALID, "%s: expected a trace with events, found none", csv_path);
     if (s == STATUS_OK) {
         pick_window(&p, &w);
         place_lanes(&p, l);
+        if (l->resource.n == 0)
+            s = error_set(err, STATUS_INVALID, "%s: expected a trace with events, found none that took time", csv_path);
+    }
+    if (s == STATUS_OK) {
         const struct plot_unit unit = plot_time_unit((double)(w.to_ns - w.from_ns) / 1e9);
         write_events(f, &p, &w, l, &kinds, unit.scale);
         write_variables(f, &p, &w, l, &kinds, unit);

@@ -17,7 +17,7 @@ do for [i = 1:|HEADY|] {
     set label i HEAD[i] at graph 0, first HEADY[i] left offset character 0.3, 0 font ",12" front boxed
 }
 if (x0 < 0) {
-    set arrow 1 from 0, graph 0 to 0, graph 1 nohead dashtype 2 linecolor rgb "#888888" front
+    set arrow 1 from 0, graph 0 to 0, graph 1 nohead dashtype 2 linecolor rgb "#888888" back
 }
 set style fill solid 0.9 noborder
 

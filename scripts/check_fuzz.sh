@@ -4,7 +4,7 @@
 # Seeds are tests/fuzz/seeds/NAME/ and the fixtures; what is found stays in build/fuzz/corpus/NAME/, crashes in
 # build/fuzz/crash-NAME-*. Without clang or its fuzzer runtime every target is skipped with the reason.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 seconds=${FUZZ_SECONDS:-3}
 clang=${CLANG:-clang}

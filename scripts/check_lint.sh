@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # check_lint.sh: static analysis of our sources with cppcheck; any finding is a failure.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 if ! command -v cppcheck >/dev/null; then
     echo "lint: skipped: cppcheck is not installed" >&2

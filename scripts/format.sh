@@ -4,7 +4,7 @@
 # Versions of clang-format disagree in details, so the check holds with version 14 only (Debian 12's; Ubuntu 24.04 has it as
 # clang-format-14). Without it the check is skipped with the reason.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 wanted=14
 check=0 tap=0 files=()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # layers.sh [--tap]: who may include whom, and that no file grows without a reason. Prints the order when all is well.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 tap=0
 [ "${1:-}" = --tap ] && tap=1

@@ -6,7 +6,7 @@
 # "N passed, N failed, N skipped", and the exit status is 1 if anything failed. A program that dies, hangs (TEST_TIMEOUT
 # seconds), finds no test or leaves a sanitizer report counts as one failure more.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 logs=build/test-logs
 timeout_s=${TEST_TIMEOUT:-900}

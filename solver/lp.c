@@ -17,19 +17,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX (CLASS_COUNT + PHASE_COUNT * (RESOURCES_MAX + TIERS_MAX))
-#define COLS_MAX (CLASS_COUNT * TIERS_MAX + PHASE_COUNT + TIERS_MAX)
+#define ROWS_MAX    (CLASS_COUNT + PHASE_COUNT * (RESOURCES_MAX + TIERS_MAX))
+#define COLS_MAX    (CLASS_COUNT * TIERS_MAX + PHASE_COUNT + TIERS_MAX)
 #define ENTRIES_MAX (ROWS_MAX * (CLASS_COUNT * TIERS_MAX + 2))
 
 /* Of primal values and reduced costs. Scaled coefficients are at most about 1 and doubles carry 1e-16, so this leaves room for
  * the round-off of a 27-row basis; at 1e-11 GLPK starts to cycle. */
-#define TOLERANCE 1e-9
+#define TOLERANCE      1e-9
 /* Far above the few dozen that such a problem takes: stops a cycle. */
 #define ITERATIONS_MAX 2000
 /* Capacities are narrowed by this part, so that round-off in the fractions cannot lift a peak above its tier. */
-#define CAPACITY_HAIR 1e-12
+#define CAPACITY_HAIR  1e-12
 /* A fraction below this is round-off, not placement: of 1 TB it is less than a byte. */
-#define FRACTION_DUST 1e-13
+#define FRACTION_DUST  1e-13
 
 /* Scaled value * unit = real value. */
 struct units_of_lp {
@@ -276,7 +276,7 @@ static void load_objective(struct lp *lp)
     for (int k = 0; k < lp->n_tiers; k++)
         largest = fmax(largest, lp->unit.bytes[k]);
     for (int k = 0; k < lp->n_tiers && lp->elastic; k++)
-        glp_set_obj_coef(lp->prob, col_overshoot(lp, k), lp->unit.bytes[k] / largest);
+        glp_set_obj_coef(lp->prob, col_overshoot(lp, k), ldexp(lp->unit.bytes[k] / largest, lp->n_tiers - 1 - k));
 }
 
 static void load_columns(struct lp *lp)

@@ -15,8 +15,8 @@ struct lp_solution {
     /* Dual values: how much T changes per unit. */
     double capacity_dual[PHASE_COUNT][TIERS_MAX];     /* s per byte of tier capacity, <= 0 */
     double resource_dual[PHASE_COUNT][RESOURCES_MAX]; /* weight of each resource row, >= 0: which ones bind */
-    /* When it does not fit: the least overshoot in bytes over any placement (summed over the tiers), the tier with most of it,
-     * and each tier's part; `fraction` is that placement. */
+    /* When it does not fit: the cheapest overshoot over any placement, if a byte of a tier costs twice one of the tier below: all
+     * its bytes, the tier with most of them, and each tier's part; `fraction` is that placement. */
     double missing_bytes;
     int missing_tier;
     double overshoot_bytes[TIERS_MAX];

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Exact peaks differ from the table's by alignment and rounding to rows and sequences; a few rounds settle it. */
-#define REALISE_ROUNDS 8
+#define REALISE_ROUNDS     8
 #define SHRINK_LEAST_BYTES 65536
 
 enum status problem_new(struct problem *pr, const struct arch *a, const struct hardware *hw, const struct workload *w,
@@ -51,9 +51,10 @@ enum status point_build(const struct problem *pr, struct point *pt, struct error
     return cost_build(&pt->cost, pr->a, pr->hw, pr->w, &pt->policy, err);
 }
 
-static enum status solve_within(struct problem *pr, struct point *pt, const double capacity_bytes[TIERS_MAX], struct error *err)
+static enum status solve_within(struct problem *pr, struct point *pt, const double capacity_bytes[TIERS_MAX], uint32_t forbid,
+                                struct error *err)
 {
-    const enum status status = lp_solve(pr->lp, &pt->cost, capacity_bytes, pr->o->forbid, &pt->solution, err);
+    const enum status status = lp_solve(pr->lp, &pt->cost, capacity_bytes, forbid, &pt->solution, err);
 
     pr->lps++;
     if (status == STATUS_OK)
@@ -73,7 +74,7 @@ enum status point_solve(struct problem *pr, struct point *pt, struct error *err)
     enum status status;
 
     capacities(pr, capacity_bytes);
-    status = solve_within(pr, pt, capacity_bytes, err);
+    status = solve_within(pr, pt, capacity_bytes, pr->o->forbid, err);
     if (status == STATUS_OK)
         pt->relaxed_throughput_tok_s = pt->solution.total_s > 0 ? pt->cost.tokens / pt->solution.total_s : 0;
     return status;
@@ -85,8 +86,8 @@ static void predict_relaxed(const struct problem *pr, struct point *pt)
 {
     cost_predict(&pt->cost, pt->policy.fraction, &pt->prediction);
     for (int k = 0; k < pr->hw->n_tiers; k++)
-        pt->peak_bytes[k] = (int64_t)ceil(fmax(pt->prediction.peak_bytes[PHASE_PREFILL][k],
-                                               pt->prediction.peak_bytes[PHASE_DECODE][k]));
+        pt->peak_bytes[k] =
+            (int64_t)ceil(fmax(pt->prediction.peak_bytes[PHASE_PREFILL][k], pt->prediction.peak_bytes[PHASE_DECODE][k]));
 }
 
 /* Notes in pt->solution by how much the exact peaks exceed the tiers; true if they do not. */
@@ -114,16 +115,13 @@ static void shrink(const struct problem *pr, const struct point *pt, int round, 
             capacity_bytes[k] -= pt->solution.overshoot_bytes[k] * (1 + 0.25 * (round + 1)) + SHRINK_LEAST_BYTES;
 }
 
-enum status point_realise(struct problem *pr, struct point *pt, struct error *err)
+/* From the solution in *pt: rounds, looks at the exact peaks, and solves again in less room until they fit. */
+static enum status realise_within(struct problem *pr, struct point *pt, uint32_t forbid, struct error *err)
 {
     double capacity_bytes[TIERS_MAX];
     struct lp_solution exact;
     enum status status;
 
-    if (!pr->o->realise) {
-        predict_relaxed(pr, pt);
-        return STATUS_OK;
-    }
     capacities(pr, capacity_bytes);
     for (int round = 0; round < REALISE_ROUNDS; round++) {
         memset(pt->peak_bytes, 0, sizeof(pt->peak_bytes));
@@ -136,7 +134,7 @@ enum status point_realise(struct problem *pr, struct point *pt, struct error *er
         }
         exact = pt->solution;
         shrink(pr, pt, round, capacity_bytes);
-        status = solve_within(pr, pt, capacity_bytes, err);
+        status = solve_within(pr, pt, capacity_bytes, forbid, err);
         if (status == STATUS_DOES_NOT_FIT)
             pt->solution = exact; /* what is missing in truth, not in the shrunken tiers */
         if (status != STATUS_OK)
@@ -145,6 +143,79 @@ enum status point_realise(struct problem *pr, struct point *pt, struct error *er
     pt->solution = exact;
     return error_set(err, STATUS_DOES_NOT_FIT, "no executable placement fits: %.0f bytes missing on tier %s", exact.missing_bytes,
                      pr->hw->tier[exact.missing_tier].name);
+}
+
+/* Forbids a class every tier but one; -1 leaves it free. */
+static uint32_t pin(const struct problem *pr, int cls, int tier)
+{
+    const uint32_t all = (1u << pr->hw->n_tiers) - 1;
+
+    return tier < 0 ? 0 : (all & ~(1u << tier)) << (cls * TIERS_MAX);
+}
+
+static bool leaves_no_tier(const struct problem *pr, uint32_t forbid)
+{
+    const uint32_t all = (1u << pr->hw->n_tiers) - 1;
+
+    for (int cls = 0; cls < CLASS_COUNT; cls++)
+        if ((forbid >> (cls * TIERS_MAX) & all) == all)
+            return true;
+    return false;
+}
+
+static enum status realise_pinned(struct problem *pr, struct point *pt, uint32_t forbid, struct error *err)
+{
+    double capacity_bytes[TIERS_MAX];
+    enum status status;
+
+    capacities(pr, capacity_bytes);
+    status = solve_within(pr, pt, capacity_bytes, forbid, err);
+    return status == STATUS_OK ? realise_within(pr, pt, forbid, err) : status;
+}
+
+static bool is_better(const struct point *pt, enum status status, const struct point *best, enum status best_status)
+{
+    if (status != best_status)
+        return status == STATUS_OK;
+    if (status == STATUS_OK)
+        return pt->prediction.throughput_tok_s > best->prediction.throughput_tok_s;
+    return pt->solution.missing_bytes > 0 && pt->solution.missing_bytes < best->solution.missing_bytes;
+}
+
+enum status point_realise(struct problem *pr, struct point *pt, struct error *err)
+{
+    if (pr->o->realise)
+        return realise_within(pr, pt, pr->o->forbid, err);
+    predict_relaxed(pr, pt);
+    return STATUS_OK;
+}
+
+enum status point_realise_hard(struct problem *pr, struct point *pt, struct error *err)
+{
+    const int n = pr->hw->n_tiers;
+    struct point best = *pt;
+    struct error first = {0};
+    enum status status = point_realise(pr, &best, &first);
+
+    for (int cache = -1; cache < n && status == STATUS_DOES_NOT_FIT; cache++) {
+        for (int hidden = 0; hidden < n; hidden++) {
+            const uint32_t forbid = pr->o->forbid | pin(pr, CLASS_CACHE, cache) | pin(pr, CLASS_ACTIVATION, hidden);
+            struct point other = *pt;
+            struct error inner = {0};
+            enum status other_status;
+            if (leaves_no_tier(pr, forbid))
+                continue;
+            other_status = realise_pinned(pr, &other, forbid, &inner);
+            if (other_status != STATUS_OK && other_status != STATUS_DOES_NOT_FIT)
+                return error_set(err, other_status, "%s", inner.text);
+            if (is_better(&other, other_status, &best, status)) {
+                best = other;
+                status = other_status;
+            }
+        }
+    }
+    *pt = best;
+    return status == STATUS_OK ? status : error_set(err, status, "%s", first.text);
 }
 
 /* -- the bound ------------------------------------------------------------------------------------------------------ */

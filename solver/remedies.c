@@ -7,10 +7,11 @@
 #include "model/units.h"
 #include "solver/point.h"
 
-#define REMEDIES_MAX 3
+#define REMEDIES_MAX           3
 /* A remedy's budget is rounded up, then raised by this until the exact peaks fit too. */
-#define BUDGET_STEP 1.02
-#define BUDGET_TRIES 24
+#define BUDGET_STEP            1.02
+#define BUDGET_TRIES           24
+#define OTHER_BUDGET_DOUBLINGS 4
 
 /* One question to the planner; each remedy is a copy with one thing changed. */
 struct attempt {
@@ -43,11 +44,12 @@ static enum status try_switches(struct problem *pr, const struct policy *policy,
     if (status == STATUS_OK)
         status = point_solve(pr, &pt, &inner);
     if (status == STATUS_OK)
-        status = point_realise(pr, &pt, &inner);
+        status = point_realise_hard(pr, &pt, &inner);
     if (status == STATUS_RUNTIME)
         return error_set(err, status, "%s", inner.text);
     out->fits = status == STATUS_OK;
-    if (status == STATUS_DOES_NOT_FIT && (out->solution.missing_bytes <= 0 || pt.solution.missing_bytes < out->solution.missing_bytes)) {
+    if (status == STATUS_DOES_NOT_FIT &&
+        (out->solution.missing_bytes <= 0 || pt.solution.missing_bytes < out->solution.missing_bytes)) {
         out->policy = pt.policy;
         out->solution = pt.solution;
     }
@@ -93,35 +95,60 @@ static void try_smaller_batch(struct remedies *r, const struct attempt *base)
     remedy(r, &at, "--gpu-batch-size 1 --num-gpu-batches 1");
 }
 
-static void try_compression(struct remedies *r, const struct attempt *base)
-{
-    struct attempt weight = *base, cache = *base, both = *base;
-    const bool can_weight = base->o.weight_bits == 16, can_cache = base->o.cache_bits == 16;
-    const int before = r->n;
+enum { REMEDY_WEIGHT = 1, REMEDY_CACHE = 2, REMEDY_RING = 4, REMEDY_SETS = 8 };
 
-    weight.o.weight_bits = cache.o.cache_bits = both.o.weight_bits = both.o.cache_bits = 4;
-    if (can_weight)
-        remedy(r, &weight, "--compress-weight");
-    if (can_cache && r->n == before)
-        remedy(r, &cache, "--compress-cache");
-    if (can_weight && can_cache && r->n == before)
-        remedy(r, &both, "--compress-weight --compress-cache");
+/* Which of the three are still open: only what the options fixed the other way. */
+static unsigned open_switches(const struct search_options *o)
+{
+    return (o->weight_bits == 16 ? REMEDY_WEIGHT : 0u) | (o->cache_bits == 16 ? REMEDY_CACHE : 0u) |
+           (o->prefetch != 1 ? REMEDY_RING : 0u);
 }
 
-/* Rounds up to what a person would type: 2.2GiB, 812MiB. */
+static void apply_set(unsigned set, struct search_options *o, char *text, size_t n)
+{
+    if (set & REMEDY_WEIGHT)
+        o->weight_bits = 4;
+    if (set & REMEDY_CACHE)
+        o->cache_bits = 4;
+    if (set & REMEDY_RING)
+        o->prefetch = 1;
+    snprintf(text, n, "%s%s%s", set & REMEDY_WEIGHT ? " --compress-weight" : "", set & REMEDY_CACHE ? " --compress-cache" : "",
+             set & REMEDY_RING ? " --prefetch 1" : "");
+}
+
+/* Compression and a shallower weight ring, alone or together: the first set that fits, small sets first. */
+static void try_switches_off(struct remedies *r, const struct attempt *base)
+{
+    static const unsigned order[REMEDY_SETS - 1] = {1, 2, 4, 3, 5, 6, 7};
+    const unsigned open = open_switches(&base->o);
+    const int before = r->n;
+
+    for (int i = 0; i < REMEDY_SETS - 1 && r->n == before; i++) {
+        struct attempt at = *base;
+        char text[64];
+        if ((order[i] & open) != order[i])
+            continue;
+        apply_set(order[i], &at.o, text, sizeof(text));
+        remedy(r, &at, text + 1);
+    }
+}
+
+/* Rounds up to what a person would type, within a few percent: 2.2GiB, 812MiB, 300KiB. */
 static double round_up_bytes(double bytes, char *text, size_t n)
 {
-    const double gib = 1024.0 * 1024 * 1024, mib = 1024.0 * 1024;
-    double rounded;
+    static const struct {
+        const char *name;
+        double bytes;
+    } unit[] = {{"GiB", 1024.0 * 1024 * 1024}, {"MiB", 1024.0 * 1024}, {"KiB", 1024.0}};
+    int u = 0;
+    double count;
 
-    if (bytes < gib) {
-        rounded = ceil(bytes / mib);
-        snprintf(text, n, "%.0fMiB", rounded);
-        return rounded * mib;
-    }
-    rounded = bytes < 100 * gib ? ceil(bytes / gib * 10) / 10 : ceil(bytes / gib);
-    snprintf(text, n, bytes < 100 * gib ? "%.1fGiB" : "%.0fGiB", rounded);
-    return rounded * gib;
+    while (u < 2 && bytes < unit[u].bytes)
+        u++;
+    count = bytes / unit[u].bytes;
+    count = count < 100 ? ceil(count * 10) / 10 : ceil(count);
+    snprintf(text, n, "%.10g%s", count, unit[u].name);
+    return floor(count * unit[u].bytes); /* as the budget option reads it */
 }
 
 static void budget_text(const struct attempt *at, const struct hardware *before, char *text, size_t n)
@@ -167,6 +194,43 @@ static void try_budget(struct remedies *r, const struct attempt *base, const str
     remedy(r, &at, text);
 }
 
+/* Whether one tier alone, with so much, makes it fit. */
+static bool fits_with(struct attempt *at, int tier, double bytes, char *text, size_t n)
+{
+    char size[32];
+
+    at->hw.tier[tier].capacity_bytes = (int64_t)round_up_bytes(bytes, size, sizeof(size));
+    snprintf(text, n, "--budget %s=%s", at->hw.tier[tier].name, size);
+    return fits(at);
+}
+
+/* Another tier that would do it alone: doubles until it fits, then halves the doubt. */
+static void try_other_budget(struct remedies *r, const struct attempt *base, const struct outcome *smallest, int tier)
+{
+    struct attempt at = *base;
+    const double have = (double)base->hw.tier[tier].capacity_bytes;
+    double good = have + smallest->solution.missing_bytes, bad = have;
+    char text[64];
+
+    if (smallest->solution.overshoot_bytes[tier] > 0 || r->n == REMEDIES_MAX)
+        return;
+    for (int i = 0; !fits_with(&at, tier, good, text, sizeof(text)); i++) {
+        if (i == OTHER_BUDGET_DOUBLINGS)
+            return;
+        bad = good;
+        good = have + 2 * (good - have);
+    }
+    while (good - bad > 0.05 * (good - have)) {
+        const double middle = bad + (good - bad) / 2;
+        if (fits_with(&at, tier, middle, text, sizeof(text)))
+            good = middle;
+        else
+            bad = middle;
+    }
+    if (fits_with(&at, tier, good, text, sizeof(text)))
+        remedy(r, &at, text);
+}
+
 /* The largest value of *field in [1, most] that fits, 0 if none. Memory grows with both lengths, so bisection finds it. */
 static int64_t largest_that_fits(struct attempt *at, int64_t *field, int64_t most)
 {
@@ -202,12 +266,14 @@ static void try_length(struct remedies *r, const struct attempt *base, bool prom
 static void find_remedies(struct remedies *r, const struct attempt *base, const struct outcome *smallest)
 {
     try_smaller_batch(r, base);
-    try_compression(r, base);
+    try_switches_off(r, base);
     try_budget(r, base, smallest);
     if (r->n < REMEDIES_MAX)
         try_length(r, base, true);
     if (r->n < REMEDIES_MAX)
         try_length(r, base, false);
+    for (int k = base->hw.n_tiers - 1; k >= 0; k--)
+        try_other_budget(r, base, smallest, k);
 }
 
 /* -- the message ---------------------------------------------------------------------------------------------------- */

@@ -7,18 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/units.h"
 #include "solver/point.h"
 #include "solver/remedies.h"
 
-#define MAX_BLOCK 65536
+#define MAX_BLOCK      65536
 /* How many points are kept for realisation, best relaxed throughput first. */
-#define KEPT_MAX 8
+#define KEPT_MAX       8
 /* Prices of recent LPs, for the lower bound. */
-#define PRICES_MAX 8
+#define PRICES_MAX     8
 /* A point must be better by this part to displace another: less is round-off, and would prefer a larger block for nothing. */
-#define BETTER 1e-10
-#define REFINE_ROUNDS 6
+#define BETTER         1e-10
+#define REFINE_ROUNDS  6
 #define REFINE_BETWEEN 7
 
 struct search_state {
@@ -29,7 +28,6 @@ struct search_state {
     int n_prices, next_price;
     struct lp_solution prices[PRICES_MAX];
     struct point pt; /* the point being looked at */
-    double least_latency_s; /* of points that fit but are too slow; INFINITY if none */
 };
 
 void search_options_default(struct search_options *o)
@@ -134,9 +132,7 @@ static enum status visit(struct search_state *s, const struct policy *p, struct 
     if (status != STATUS_OK)
         return status;
     remember_prices(s);
-    if (s->pr.o->max_latency_s > 0 && s->pt.solution.total_s > s->pr.o->max_latency_s)
-        s->least_latency_s = fmin(s->least_latency_s, s->pt.solution.total_s);
-    else
+    if (!(s->pr.o->max_latency_s > 0 && s->pt.solution.total_s > s->pr.o->max_latency_s))
         keep(s);
     return STATUS_OK;
 }
@@ -303,7 +299,7 @@ static enum status realise_smaller(struct search_state *s, const struct policy *
             if (status == STATUS_OK)
                 status = point_solve(&s->pr, &s->pt, &inner);
             if (status == STATUS_OK)
-                status = point_realise(&s->pr, &s->pt, &inner);
+                status = point_realise_hard(&s->pr, &s->pt, &inner);
             if (status == STATUS_RUNTIME)
                 return error_set(err, status, "%s", inner.text);
             *found = status == STATUS_OK && !too_slow(s, &s->pt.prediction);
@@ -403,7 +399,7 @@ static enum status sweep_switches(struct search_state *s, struct error *err)
     int usable = 0;
 
     if (n == 0)
-        return error_set(err, STATUS_INVALID, "attention near the cache: expected a second compute unit in hardware %s, found one",
+        return error_set(err, STATUS_INVALID, "attention near the cache: expected a second compute unit in %s, found one",
                          s->pr.hw->name);
     for (int i = 0; i < n; i++) {
         struct error inner = {0};
@@ -418,15 +414,52 @@ static enum status sweep_switches(struct search_state *s, struct error *err)
     return usable > 0 ? STATUS_OK : error_set(err, STATUS_INVALID, "%s", first.text);
 }
 
-static enum status explain(const struct search_state *s, struct error *err)
+/* The shortest latency of the smallest batch over all switches; INFINITY if it does not fit. */
+static enum status least_latency(struct search_state *s, double *out_s, struct error *err)
+{
+    struct policy switches[SWITCHES_MAX];
+    const int n = problem_switches(&s->pr, switches);
+
+    *out_s = INFINITY;
+    for (int i = 0; i < n; i++) {
+        struct error inner = {0};
+        enum status status;
+        s->pt.policy = switches[i];
+        status = point_build(&s->pr, &s->pt, &inner);
+        if (status == STATUS_OK)
+            status = point_solve(&s->pr, &s->pt, &inner);
+        if (status == STATUS_OK)
+            status = point_realise_hard(&s->pr, &s->pt, &inner);
+        if (status == STATUS_RUNTIME)
+            return error_set(err, status, "%s", inner.text);
+        if (status == STATUS_OK)
+            *out_s = fmin(*out_s, s->pt.prediction.latency_s);
+    }
+    return STATUS_OK;
+}
+
+/* Rounded up to three digits, as a person would type it. */
+static double round_up_seconds(double s)
+{
+    const double step = pow(10, floor(log10(s)) - 2);
+
+    return ceil(s / step) * step;
+}
+
+static enum status explain(struct search_state *s, struct error *err)
 {
     const struct problem *pr = &s->pr;
-    char least[32], limit[32];
+    double least_s = INFINITY;
 
-    if (isfinite(s->least_latency_s))
-        return error_set(err, STATUS_DOES_NOT_FIT, "no policy keeps the block's latency within %s: the least found is %s",
-                         units_format(pr->o->max_latency_s, UNIT_SECONDS, limit, sizeof(limit)),
-                         units_format(s->least_latency_s, UNIT_SECONDS, least, sizeof(least)));
+    if (pr->o->max_latency_s > 0) {
+        const enum status status = least_latency(s, &least_s, err);
+        if (status != STATUS_OK)
+            return status;
+    }
+    if (isfinite(least_s) && least_s > pr->o->max_latency_s)
+        return error_set(err, STATUS_DOES_NOT_FIT,
+                         "no policy takes at most %.6g s: the smallest batch takes %.4g s; try --latency %.6g",
+                         pr->o->max_latency_s, least_s, round_up_seconds(least_s));
     return remedies_explain(pr->a, pr->hw, pr->w, pr->o, err);
 }
 
@@ -469,7 +502,6 @@ enum status search(const struct arch *a, const struct hardware *hw, const struct
     if (!s)
         return error_set(err, STATUS_RUNTIME, "no memory for the search");
     s->max_block = max_block;
-    s->least_latency_s = INFINITY;
     s->kept_most = o->realise ? KEPT_MAX : 1;
     status = problem_new(&s->pr, a, hw, w, o, err);
     if (status == STATUS_OK)

@@ -14,8 +14,13 @@ static inline struct curve flat(double rate)
 
 static inline struct compute test_unit(const char *name, int tier, const char *math)
 {
-    struct compute u = {.tier = tier, .activation = FORMAT_F32, .threads = 2, .attention_prefill_flops_per_s = 50e9,
-                        .memory_bytes_per_s = 10e9, .launch_s = 5e-6, .workspace_bytes = 24 << 20};
+    struct compute u = {.tier = tier,
+                        .activation = FORMAT_F32,
+                        .threads = 2,
+                        .attention_prefill_flops_per_s = 50e9,
+                        .memory_bytes_per_s = 10e9,
+                        .launch_s = 5e-6,
+                        .workspace_bytes = 24 << 20};
     snprintf(u.name, sizeof u.name, "%s", name);
     snprintf(u.math, sizeof u.math, "%s", math);
     for (int f = 0; f < FORMAT_COUNT; f++) {

@@ -44,8 +44,13 @@ static enum status run_fixture(const struct fixture *f, const struct hardware *h
     enum status s = placement_new(&pl, &f->arch, hw, &w, p, err);
     if (s != STATUS_OK)
         return s;
-    struct run_options ro = {.setting = {"test", &f->arch, hw, &w, p, &pl, &prediction}, .model_directory = f->directory,
-                             .scratch_directory = "build", .threads = 2, .pad_token = 1, .logits = compare_logits, .arg = o};
+    struct run_options ro = {.setting = {"test", &f->arch, hw, &w, p, &pl, &prediction},
+                             .model_directory = f->directory,
+                             .scratch_directory = "build",
+                             .threads = 2,
+                             .pad_token = 1,
+                             .logits = compare_logits,
+                             .arg = o};
     sampling_default(&ro.sampling);
     int64_t block = policy_block(p);
     s = runner_open(&r, &ro, err);
@@ -80,8 +85,8 @@ static void assert_same_tokens(const struct fixture *f, const struct outcome *o,
     for (int i = 0; i < FIXTURE_PROMPTS; i++) {
         cr_assert_eq(o->out[i].n, f->new_tokens, "%s: prompt %d gave %lld tokens", what, i, (long long)o->out[i].n);
         for (int64_t t = 0; t < f->new_tokens; t++)
-            cr_assert_eq(o->out[i].tokens[t], f->generated[i][t], "%s: prompt %d, token %lld is %d, the reference has %d", what, i,
-                         (long long)t, o->out[i].tokens[t], f->generated[i][t]);
+            cr_assert_eq(o->out[i].tokens[t], f->generated[i][t], "%s: prompt %d, token %lld is %d, the reference has %d", what,
+                         i, (long long)t, o->out[i].tokens[t], f->generated[i][t]);
     }
 }
 
@@ -152,17 +157,33 @@ static void every_placement(const char *model)
         cr_assert_eq(o.logits, expected_logits(&f), "%s: %lld logits were compared", what, (long long)o.logits);
         cr_assert_lt(o.worst, 1e-4, "%s: a logit is off by %g", what, o.worst);
         for (int t = 0; t < hw.n_tiers; t++)
-            cr_assert_eq(o.peak[t], 0, "%s: tier %s differs from the plan by %lld bytes", what, hw.tier[t].name, (long long)o.peak[t]);
+            cr_assert_eq(o.peak[t], 0, "%s: tier %s differs from the plan by %lld bytes", what, hw.tier[t].name,
+                         (long long)o.peak[t]);
         free_outcome(&o);
     }
     fixture_free(&f);
 }
 
-Test(executor, pre_norm_in_fp16_is_the_reference_for_every_placement) { every_placement(MODELS[0]); }
-Test(executor, post_norm_with_projections_is_the_reference_for_every_placement) { every_placement(MODELS[1]); }
-Test(executor, odd_sizes_in_shards_are_the_reference_for_every_placement) { every_placement(MODELS[2]); }
-Test(executor, gelu_in_bf16_is_the_reference_for_every_placement) { every_placement(MODELS[3]); }
-Test(executor, untied_without_biases_is_the_reference_for_every_placement) { every_placement(MODELS[4]); }
+Test(executor, pre_norm_in_fp16_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[0]);
+}
+Test(executor, post_norm_with_projections_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[1]);
+}
+Test(executor, odd_sizes_in_shards_are_the_reference_for_every_placement)
+{
+    every_placement(MODELS[2]);
+}
+Test(executor, gelu_in_bf16_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[3]);
+}
+Test(executor, untied_without_biases_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[4]);
+}
 
 /* Compression changes the numbers, but what is executed depends on the policy's bits alone, not on where things are. */
 static void same_everywhere(const char *math, int weight_bits, int cache_bits)
@@ -179,7 +200,8 @@ static void same_everywhere(const char *math, int weight_bits, int cache_bits)
         p.cache_bits = cache_bits;
         cr_assert_eq(run_fixture(&f, &hw, &p, &o, NULL, &err), STATUS_OK, "case %d: %s", i, err.text);
         for (int k = 0; k < FIXTURE_PROMPTS && i > 0; k++)
-            cr_assert_arr_eq(o.out[k].tokens, first.out[k].tokens, (size_t)f.new_tokens * sizeof(int32_t), "case %d, prompt %d", i, k);
+            cr_assert_arr_eq(o.out[k].tokens, first.out[k].tokens, (size_t)f.new_tokens * sizeof(int32_t), "case %d, prompt %d",
+                             i, k);
         if (i == 0)
             first = o;
         else
@@ -189,9 +211,18 @@ static void same_everywhere(const char *math, int weight_bits, int cache_bits)
     fixture_free(&f);
 }
 
-Test(executor, packed_weights_give_the_same_tokens_everywhere) { same_everywhere("f32", 4, 16); }
-Test(executor, a_packed_cache_gives_the_same_tokens_everywhere) { same_everywhere("f32", 16, 4); }
-Test(executor, bf16_gives_the_same_tokens_everywhere) { same_everywhere("bf16", 16, 16); }
+Test(executor, packed_weights_give_the_same_tokens_everywhere)
+{
+    same_everywhere("f32", 4, 16);
+}
+Test(executor, a_packed_cache_gives_the_same_tokens_everywhere)
+{
+    same_everywhere("f32", 16, 4);
+}
+Test(executor, bf16_gives_the_same_tokens_everywhere)
+{
+    same_everywhere("bf16", 16, 16);
+}
 
 /* -- a trace says what happened ---------------------------------------------------------------------------------------- */
 
@@ -274,8 +305,10 @@ Test(executor, a_missing_scratch_directory_is_named)
     policy_default(&p, 2);
     cr_assert_eq(policy_percent(&p, "100 0 0 0 100 0", &hw, &err), STATUS_OK);
     cr_assert_eq(placement_new(&pl, &f.arch, &hw, &w, &p, &err), STATUS_OK);
-    struct run_options ro = {.setting = {"test", &f.arch, &hw, &w, &p, &pl, &prediction}, .model_directory = f.directory,
-                             .scratch_directory = "build/no-such-directory", .threads = 1};
+    struct run_options ro = {.setting = {"test", &f.arch, &hw, &w, &p, &pl, &prediction},
+                             .model_directory = f.directory,
+                             .scratch_directory = "build/no-such-directory",
+                             .threads = 1};
     cr_assert_eq(runner_open(&r, &ro, &err), STATUS_RUNTIME);
     cr_assert_not_null(strstr(err.text, "no-such-directory"), "%s", err.text);
     placement_free(&pl);

@@ -446,8 +446,10 @@ BOTH_METHODS(an_unaligned_direct_extent_is_refused_in_words)
 BOTH_METHODS(an_impossible_extent_is_refused)
 {
     unsigned char c;
-    const struct io_extent bad[] = {
-        {0, false, -1, 1, &c}, {0, false, 0, -1, &c}, {0, false, INT64_MAX, 1, &c}, {0, false, 0, 1, NULL}};
+    const struct io_extent bad[] = {{0, false, -1, 1, &c},
+                                    {0, false, 0, -1, &c},
+                                    {0, false, INT64_MAX, 1, &c},
+                                    {0, false, 0, 1, NULL}};
 
     for (int i = 0; i < 4; i++) {
         struct error err = {0};

@@ -207,7 +207,10 @@ static void refuse_call(int number, int argument, uint32_t mask, int errno_value
 }
 
 /* O_TMPFILE has O_DIRECTORY's bit too; the other one is its own. */
-static void refuse_tmpfile(void) { refuse_call(SYS_openat, 2, O_TMPFILE & ~O_DIRECTORY, EOPNOTSUPP); }
+static void refuse_tmpfile(void)
+{
+    refuse_call(SYS_openat, 2, O_TMPFILE & ~O_DIRECTORY, EOPNOTSUPP);
+}
 
 Test(lacking, without_o_tmpfile_the_name_is_gone_at_once)
 {
@@ -347,6 +350,12 @@ static void fill_small_file_system(bool threads)
     rmdir(directory);
 }
 
-Test(full, a_write_says_so) { fill_small_file_system(false); }
+Test(full, a_write_says_so)
+{
+    fill_small_file_system(false);
+}
 
-Test(full, a_write_by_threads_says_so) { fill_small_file_system(true); }
+Test(full, a_write_by_threads_says_so)
+{
+    fill_small_file_system(true);
+}

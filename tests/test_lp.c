@@ -53,7 +53,8 @@ static struct cost two_tiers(double read_s, double compute_s, double weight_byte
     return c;
 }
 
-static struct lp_solution solve(const struct cost *c, const double capacity_bytes[TIERS_MAX], uint32_t forbid, enum status expected)
+static struct lp_solution solve(const struct cost *c, const double capacity_bytes[TIERS_MAX], uint32_t forbid,
+                                enum status expected)
 {
     struct lp_solution out;
     struct lp *lp;
@@ -93,7 +94,7 @@ Test(lp, a_compute_bound_step_has_no_price_on_memory)
 
 Test(lp, among_equal_placements_the_upper_tiers_win)
 {
-    /* Compute-bound as above: any share from 0 to 1/4 above gives 55 s; 1/4 is preferred, and what costs nothing goes up whole. */
+    /* Compute-bound as above: any share from 0 to 1/4 gives 55 s; 1/4 is preferred, and what costs nothing goes up whole. */
     const struct cost c = two_tiers(4, 5, 8 * GB);
     const double capacity[TIERS_MAX] = {2 * GB, 100 * GB};
     const struct lp_solution s = solve(&c, capacity, 0, STATUS_OK);
@@ -278,7 +279,8 @@ static double minimum_over_tiers(const struct cost *c, uint32_t forbid, double r
  *   D = sum steps * fill + sum y * busy.base + sum mu * (peak.base - capacity)
  *       + sum over classes of the least over tiers of (sum y * busy.coef + sum mu * peak.coef)
  * is at most T for every placement that fits. D = T proves T optimal. */
-static double dual_objective_s(const struct cost *c, const double capacity[TIERS_MAX], uint32_t forbid, const struct lp_solution *s)
+static double dual_objective_s(const struct cost *c, const double capacity[TIERS_MAX], uint32_t forbid,
+                               const struct lp_solution *s)
 {
     double reduced[CLASS_COUNT][TIERS_MAX] = {{0}}, sum = 0;
 
@@ -400,8 +402,8 @@ Test(lp, a_warm_start_changes_nothing)
         random_table(&c, 3, 6);
         status = lp_solve(lp, &c, capacity, 0, &warm, NULL);
         cold = solve(&c, capacity, 0, status);
-        cr_assert(status != STATUS_OK || fabs(warm.total_s - cold.total_s) <= 1e-9 * cold.total_s, "%.15g, %.15g",
-                  warm.total_s, cold.total_s);
+        cr_assert(status != STATUS_OK || fabs(warm.total_s - cold.total_s) <= 1e-9 * cold.total_s, "%.15g, %.15g", warm.total_s,
+                  cold.total_s);
         cr_assert(status == STATUS_OK || fabs(warm.missing_bytes - cold.missing_bytes) <= 1e-6 * cold.missing_bytes);
     }
     lp_free(lp);
@@ -428,7 +430,8 @@ Test(lp, capacity_duals_are_slopes)
             cr_assert_eq(lp_solve(lp, &c, more, 0, &t, NULL), STATUS_OK);
             const double before = d * (s.capacity_dual[0][0] + s.capacity_dual[1][0]);
             const double after = d * (t.capacity_dual[0][0] + t.capacity_dual[1][0]), change = t.total_s - s.total_s;
-            cr_assert(before - 1e-8 * s.total_s <= change && change <= after + 1e-8 * s.total_s, "%g <= %g <= %g", before, change, after);
+            cr_assert(before - 1e-8 * s.total_s <= change && change <= after + 1e-8 * s.total_s, "%g <= %g <= %g", before, change,
+                      after);
             binding += before < 0;
         }
         lp_free(lp);

@@ -95,12 +95,15 @@ Test(placement, random_policies_keep_every_row_and_sequence_and_the_predicted_pe
             double slack = 0.01 * exact + 4 * sequence + 6 * hidden * 2 + 3 * 12 * 8192.0;
             if (t == hw.n_tiers - 1 || pl.region_bytes[t][REGION_CACHE_SLOTS] > 0)
                 slack += 4096.0 * (double)pl.cache_tokens * (t == hw.n_tiers - 1 ? (double)a.blocks * p.num_gpu_batches : 2);
-            cr_assert_lt(fabs(exact - linear), slack, "case %d, %s, tier %d: %.0f bytes, the table says %.0f", i, a.name, t, exact, linear);
+            cr_assert_lt(fabs(exact - linear), slack, "case %d, %s, tier %d: %.0f bytes, the table says %.0f", i, a.name, t,
+                         exact, linear);
         }
         for (int k = 0; k < CLASS_COUNT; k++)
             for (int t = 0; t < hw.n_tiers; t++)
                 cr_assert_lt(fabs(pl.realised[k][t] - p.fraction[k][t]),
-                             k == CLASS_WEIGHT ? 1e-3 : k == CLASS_CACHE ? 0.5 / a.blocks : 1.0,
+                             k == CLASS_WEIGHT  ? 1e-3
+                             : k == CLASS_CACHE ? 0.5 / a.blocks
+                                                : 1.0,
                              "class %d tier %d: %g became %g", k, t, p.fraction[k][t], pl.realised[k][t]);
         placement_free(&pl);
         arch_free(&a);

@@ -83,7 +83,8 @@ Test(schedule, every_step_streams_what_lives_below_once)
     open_scene(&c, "opt-125m", 3, "25 25 100 0 100 0", 2, 3);
     make(&c);
     for (int step = 0; step < 4; step++) {
-        cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 0, step), c.pl.region_bytes[1][REGION_WEIGHTS] + c.pl.region_bytes[2][REGION_WEIGHTS]);
+        cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 0, step),
+                     c.pl.region_bytes[1][REGION_WEIGHTS] + c.pl.region_bytes[2][REGION_WEIGHTS]);
         cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 1, step), c.pl.region_bytes[2][REGION_WEIGHTS]);
     }
     close_scene(&c);
@@ -141,7 +142,8 @@ static bool *reachability(const struct schedule *s)
 static bool uses_ring(const struct op *op, int tier)
 {
     bool compute = op->link < 0 && op->kind != OP_EMBED && op->kind != OP_ATTEND;
-    return op->slot >= 0 && ((op->kind == OP_LOAD_WEIGHTS && (op->link == tier || op->link == tier - 1)) || (compute && tier == 0));
+    return op->slot >= 0 &&
+           ((op->kind == OP_LOAD_WEIGHTS && (op->link == tier || op->link == tier - 1)) || (compute && tier == 0));
 }
 
 static bool same_visit(const struct op *a, const struct op *b, bool row)
@@ -157,8 +159,8 @@ static void assert_rings_are_safe(const struct scene *c, const bool *before)
             for (int32_t j = 0; j < i; j++) {
                 const struct op *a = &c->s.op[j], *b = &c->s.op[i];
                 if (uses_ring(a, tier) && uses_ring(b, tier) && a->slot == b->slot && !same_visit(a, b, false))
-                    cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use ring slot %d of tier %d at once", j, i,
-                              a->slot, tier);
+                    cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use ring slot %d of tier %d at once",
+                              j, i, a->slot, tier);
             }
 }
 
@@ -181,7 +183,8 @@ Test(schedule, random_policies_never_overwrite_weights_in_use)
     for (int i = 0; i < 40; i++) {
         struct scene c;
         int tiers = 2 + below(2);
-        open_scene(&c, "tests/fixtures/opt-tiny-pre", tiers, tiers == 2 ? percent[below(4)] : percent3[below(4)], 1 + below(4), 1 + below(4));
+        open_scene(&c, "tests/fixtures/opt-tiny-pre", tiers, tiers == 2 ? percent[below(4)] : percent3[below(4)], 1 + below(4),
+                   1 + below(4));
         c.w = (struct workload){12, 1 + below(4)};
         c.p.prefetch = 1 + below(4);
         c.p.overlap = below(5) > 0;

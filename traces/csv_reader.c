@@ -1,5 +1,5 @@
-/* csv_reader.c - reads the CSV of record, strictly. Every line is one record: no field holds a line feed. The lines are split here,
- * so that a complaint cites the right one; what is inside a line goes through libcsv.
+/* csv_reader.c - reads the CSV of record, strictly. Every line is one record: no field holds a line feed. The lines are split
+ * here, so that a complaint cites the right one; what is inside a line goes through libcsv.
  */
 #include <csv.h>
 #include <errno.h>

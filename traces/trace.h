@@ -12,7 +12,7 @@
 #include "model/error.h"
 
 #define TRACE_RESOURCES_MAX 16
-#define TRACE_TIERS_MAX 4
+#define TRACE_TIERS_MAX     4
 
 enum trace_origin { TRACE_MEASURED, TRACE_SIMULATED };
 
@@ -21,10 +21,10 @@ struct trace_event {
     int16_t kind;     /* index into trace.kind_name */
     int16_t resource; /* index into trace.resource_name */
     int32_t step, layer, batch;
-    int64_t bytes;    /* moved; 0 for compute */
-    double flops;     /* 0 for transfers */
+    int64_t bytes;            /* moved; 0 for compute */
+    double flops;             /* 0 for transfers */
     int64_t start_ns, end_ns; /* since the start of the run */
-    int32_t waits_for; /* op id of the last dependency to finish, -1 if none: drawn as a flow */
+    int32_t waits_for;        /* op id of the last dependency to finish, -1 if none: drawn as a flow */
 };
 
 /* Resident bytes of one tier from a moment on (a step function). */
@@ -37,8 +37,8 @@ struct trace_sample {
 struct trace {
     enum trace_origin origin;
     char version[32], machine[64], model[64], workload[64]; /* workload: "prompt=512 gen=32 block=8x1" */
-    char policy[256];  /* policy_flags() */
-    double predicted_prefill_s, predicted_decode_s; /* of the cost table; 0 if unknown */
+    char policy[256];                                       /* policy_flags() */
+    double predicted_prefill_s, predicted_decode_s;         /* of the cost table; 0 if unknown */
     int n_kinds, n_resources, n_tiers;
     char kind_name[24][24];
     char resource_name[TRACE_RESOURCES_MAX][40];
@@ -74,7 +74,7 @@ enum status trace_write_chrome(const struct trace *const *traces, int n, const c
 /* -- summaries, shared by validate, plots and reports --------------------------------------------------------------- */
 
 struct trace_summary {
-    double total_s, prefill_s, decode_s; /* prefill = steps 0; decode = the rest */
+    double total_s, prefill_s, decode_s;   /* prefill = steps 0; decode = the rest */
     double busy_s[2][TRACE_RESOURCES_MAX]; /* per phase */
     double bytes[TRACE_RESOURCES_MAX];
     int busiest; /* resource with the largest total busy time */

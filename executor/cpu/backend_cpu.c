@@ -13,11 +13,11 @@ struct backend_state {
     enum math math;
     enum format cache;
     struct attention_shape shape;
-    int64_t rows;   /* computed at a time */
+    int64_t rows; /* computed at a time */
     int64_t q_width, kv_width, qkv_width;
-    float *x;       /* (rows, hidden) */
-    float *inner;   /* (rows, max(q + 2 kv, ffn)) */
-    void *scratch;  /* of the kernels */
+    float *x;      /* (rows, hidden) */
+    float *inner;  /* (rows, max(q + 2 kv, ffn)) */
+    void *scratch; /* of the kernels */
 };
 
 static void copy(void *dst, const void *src, int64_t bytes)
@@ -59,7 +59,8 @@ static enum status backend_open(struct backend_state **out, const struct backend
     b->inner = b->x + b->rows * a->hidden;
     b->scratch = b->inner + b->rows * width;
     int64_t have = o->workspace_bytes - b->rows * (a->hidden + width) * 4;
-    int64_t need = max64(linear_scratch_bytes(o->threads, b->math, b->rows, widest), attention_scratch_bytes(o->threads, &b->shape));
+    int64_t need =
+        max64(linear_scratch_bytes(o->threads, b->math, b->rows, widest), attention_scratch_bytes(o->threads, &b->shape));
     if (have < need) {
         free(b);
         return error_set(err, STATUS_INVALID, "compute '%s': workspace is %lld bytes too small for the kernels' scratch (%lld)",
@@ -85,7 +86,8 @@ static enum status product(struct backend_state *b, const struct layer_weights *
     for (int i = 0; i < w->n_pieces[role] && s == STATUS_OK; i++) {
         const struct matrix_piece *p = &w->piece[role][i];
         struct weight_rows rows = {w->format, p->data, p->row_begin - t->row_begin, p->row_end - t->row_begin, t->cols};
-        s = linear(b->pool, b->math, &rows, bias == ROLE_COUNT ? NULL : w->resident[bias], relu, x, t->cols, m, y, ldy, b->scratch, err);
+        s = linear(b->pool, b->math, &rows, bias == ROLE_COUNT ? NULL : w->resident[bias], relu, x, t->cols, m, y, ldy,
+                   b->scratch, err);
     }
     return s;
 }
@@ -145,7 +147,8 @@ static int tile_sequences(const struct backend_state *b, const struct batch *bat
 }
 
 /* Stores the new keys and values of sequences [begin, end) and attends; q, k, v are rows of qkv, results replace the queries. */
-static void attend_segments(struct backend_state *b, const struct layer *l, const struct batch *batch, int begin, int end, float *qkv)
+static void attend_segments(struct backend_state *b, const struct layer *l, const struct batch *batch, int begin, int end,
+                            float *qkv)
 {
     for (int i = 0; i < batch->n_cache; i++) {
         const struct cache_segment *seg = &batch->cache[i];
@@ -161,7 +164,8 @@ static void attend_segments(struct backend_state *b, const struct layer *l, cons
     }
 }
 
-static enum status project_qkv(struct backend_state *b, const struct layer_weights *w, int64_t rows, float *qkv, struct error *err)
+static enum status project_qkv(struct backend_state *b, const struct layer_weights *w, int64_t rows, float *qkv,
+                               struct error *err)
 {
     enum status s = product(b, w, ROLE_Q, ROLE_Q_BIAS, false, b->x, rows, qkv, b->qkv_width, err);
     if (s == STATUS_OK)
@@ -172,22 +176,24 @@ static enum status project_qkv(struct backend_state *b, const struct layer_weigh
 }
 
 /* The output projection reads the results where the queries were, qkv_width apart. */
-static enum status project_out(struct backend_state *b, const struct layer_weights *w, int64_t rows, const float *qkv, struct error *err)
+static enum status project_out(struct backend_state *b, const struct layer_weights *w, int64_t rows, const float *qkv,
+                               struct error *err)
 {
     const struct tensor *t = layer_tensor(w->layer, ROLE_O);
     enum status s = STATUS_OK;
     for (int i = 0; i < w->n_pieces[ROLE_O] && s == STATUS_OK; i++) {
         const struct matrix_piece *p = &w->piece[ROLE_O][i];
         struct weight_rows piece = {w->format, p->data, p->row_begin, p->row_end, t->cols};
-        s = linear(b->pool, b->math, &piece, w->resident[ROLE_O_BIAS], false, qkv, b->qkv_width, rows, b->x, b->a->hidden, b->scratch,
-                   err);
+        s = linear(b->pool, b->math, &piece, w->resident[ROLE_O_BIAS], false, qkv, b->qkv_width, rows, b->x, b->a->hidden,
+                   b->scratch, err);
     }
     return s;
 }
 
 /* -- layers ----------------------------------------------------------------------------------------------------------- */
 
-static enum status layer_attention(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err)
+static enum status layer_attention(struct backend_state *b, const struct layer_weights *w, const struct batch *batch,
+                                   struct error *err)
 {
     int step = tile_sequences(b, batch);
     enum status s = STATUS_OK;
@@ -253,8 +259,8 @@ static enum status layer_head(struct backend_state *b, const struct layer_weight
             x = b->inner;
         }
         if (s == STATUS_OK)
-            s = product(b, w, ROLE_EMBED_TOKENS, ROLE_COUNT, false, x, n, logits + begin * b->a->vocab + table->row_begin, b->a->vocab,
-                        err);
+            s = product(b, w, ROLE_EMBED_TOKENS, ROLE_COUNT, false, x, n, logits + begin * b->a->vocab + table->row_begin,
+                        b->a->vocab, err);
     }
     return s;
 }
@@ -275,7 +281,8 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
             if (s != STATUS_OK)
                 return s;
         }
-        const float *p = positions + ((at < 0 ? -1 : at) + b->a->position_offset) * d; /* padding has position -1, as in the reference */
+        const float *p =
+            positions + ((at < 0 ? -1 : at) + b->a->position_offset) * d; /* padding has position -1, as in the reference */
         for (int64_t c = 0; c < d; c++)
             h[c] += p[c];
     }
@@ -299,7 +306,8 @@ static enum status near_qkv(struct backend_state *b, const struct layer_weights 
     return s;
 }
 
-static enum status near_attend(struct backend_state *b, const struct layer *l, const struct batch *batch, float *qkv, struct error *err)
+static enum status near_attend(struct backend_state *b, const struct layer *l, const struct batch *batch, float *qkv,
+                               struct error *err)
 {
     (void)err;
     attend_segments(b, l, batch, 0, batch->sequences, qkv);

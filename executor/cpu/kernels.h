@@ -17,9 +17,9 @@
 
 /* -- what this CPU can do ------------------------------------------------------------------------------------------- */
 enum cpu_isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512 };
-enum cpu_isa cpu_isa(void);          /* best available; BALLAST_ISA=scalar|avx2|avx512 in the environment lowers it */
-void cpu_isa_force(enum cpu_isa isa); /* tests: at most what the CPU has */
-bool cpu_has_bf16(void);             /* AVX-512 BF16 or AMX, so that bf16 products pay */
+enum cpu_isa cpu_isa(void);                    /* best available; BALLAST_ISA=scalar|avx2|avx512 in the environment lowers it */
+void cpu_isa_force(enum cpu_isa isa);          /* tests: at most what the CPU has */
+bool cpu_has_bf16(void);                       /* AVX-512 BF16 or AMX, so that bf16 products pay */
 const char *cpu_describe(char *buf, size_t n); /* model name and "AVX-512 BF16 AMX", oneDNN version */
 
 /* -- threads -------------------------------------------------------------------------------------------------------- */
@@ -56,14 +56,14 @@ enum status linear(struct pool *p, enum math math, const struct weight_rows *w, 
 /* -- element-wise --------------------------------------------------------------------------------------------------- */
 /* y = (x - mean) / sqrt(var + eps) * gain + bias over the last dimension; x, y (m, d), may alias. gain and bias may be NULL. */
 void layer_norm(struct pool *p, const float *x, int64_t m, int64_t d, const float *gain, const float *bias, double eps, float *y);
-void add_rows(struct pool *p, float *y, const float *x, int64_t n);           /* y += x */
-void gelu_rows(struct pool *p, float *y, int64_t n);                          /* exact (erf) gelu in place */
-void to_f32(enum format format, const void *src, int64_t n, float *dst);      /* F32, F16, BF16 */
-void from_f32(enum format format, const float *src, int64_t n, void *dst);    /* round to nearest even */
+void add_rows(struct pool *p, float *y, const float *x, int64_t n);        /* y += x */
+void gelu_rows(struct pool *p, float *y, int64_t n);                       /* exact (erf) gelu in place */
+void to_f32(enum format format, const void *src, int64_t n, float *dst);   /* F32, F16, BF16 */
+void from_f32(enum format format, const float *src, int64_t n, void *dst); /* round to nearest even */
 
 /* -- 4-bit compression ---------------------------------------------------------------------------------------------- */
 /* Layouts as in model/format.h. q = round((x - min) / (max - min) * 15); x' = q * scale + min, scale = (max - min) / 15 as fp16. */
-void q4_pack_matrix(const float *w, int64_t rows, int64_t cols, void *dst);   /* w (rows, cols); rows may end in a partial block */
+void q4_pack_matrix(const float *w, int64_t rows, int64_t cols, void *dst); /* w (rows, cols); rows may end in a partial block */
 void q4_unpack_matrix(const void *src, int64_t rows, int64_t cols, float *w);
 void q4_pack_vector(const float *x, int64_t n, void *dst);
 void q4_unpack_vector(const void *src, int64_t n, float *x);
@@ -95,7 +95,8 @@ void attention(struct pool *p, const struct attention_shape *s, const struct cac
                int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch);
 
 /* -- the readable reference (reference.c): single-threaded, scalar, double accumulation, same contracts ----------------- */
-void ref_linear(const struct weight_rows *w, const float *bias, bool relu, const float *x, int64_t ldx, int64_t m, float *y, int64_t ldy);
+void ref_linear(const struct weight_rows *w, const float *bias, bool relu, const float *x, int64_t ldx, int64_t m, float *y,
+                int64_t ldy);
 void ref_layer_norm(const float *x, int64_t m, int64_t d, const float *gain, const float *bias, double eps, float *y);
 void ref_attention(const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first, int64_t tokens,
                    const int32_t *pad, const float *q, int64_t ld, float *out);

@@ -30,7 +30,8 @@ void trace_describe(struct trace *t, enum trace_origin origin, const struct run_
     }
     for (int i = 0; i < t->n_tiers; i++) {
         snprintf(t->tier_name[i], sizeof t->tier_name[i], "%s", s->hardware->tier[i].name);
-        t->predicted_peak_bytes[i] = fmax(s->prediction->peak_bytes[PHASE_PREFILL][i], s->prediction->peak_bytes[PHASE_DECODE][i]);
+        t->predicted_peak_bytes[i] =
+            fmax(s->prediction->peak_bytes[PHASE_PREFILL][i], s->prediction->peak_bytes[PHASE_DECODE][i]);
     }
 }
 
@@ -64,10 +65,26 @@ double op_seconds(const struct op *op, const struct run_setting *s)
     case OP_OUT:
         return (whole - attend) * 0.25;
     case OP_ATTEND:
-        return s->hardware->compute[1].launch_s + cost_attend_s(&s->hardware->compute[1], l, pl->cache, all - home, tokens, visible);
+        return s->hardware->compute[1].launch_s +
+               cost_attend_s(&s->hardware->compute[1], l, pl->cache, all - home, tokens, visible);
     default:
         return whole;
     }
+}
+
+/* Regions are held from start to end, so a tier's level is its planned peak throughout. */
+static enum status sample_memory(const struct run_setting *s, struct trace *t, struct error *err)
+{
+    int64_t end = 0;
+    enum status status = STATUS_OK;
+    for (int64_t i = 0; i < t->n_events; i++)
+        end = t->event[i].end_ns > end ? t->event[i].end_ns : end;
+    for (int at = 0; at < 2; at++)
+        for (int i = 0; i < t->n_tiers && status == STATUS_OK; i++) {
+            struct trace_sample sample = {.at_ns = at ? end : 0, .tier = (int16_t)i, .bytes = placement_peak(s->placement, i)};
+            status = trace_add_sample(t, &sample, err);
+        }
+    return status;
 }
 
 enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err)
@@ -77,8 +94,15 @@ enum status simulate(const struct schedule *schedule, const struct run_setting *
     enum status status = trace_reserve(t, schedule->n_ops, 0, err);
     for (int32_t i = 0; i < schedule->n_ops && status == STATUS_OK; i++) {
         const struct op *op = &schedule->op[i];
-        struct trace_event e = {.op = i, .kind = op->kind, .resource = op->resource, .step = op->step, .layer = op->layer,
-                                .batch = op->batch, .bytes = op->bytes, .start_ns = free_at[op->resource], .waits_for = -1};
+        struct trace_event e = {.op = i,
+                                .kind = op->kind,
+                                .resource = op->resource,
+                                .step = op->step,
+                                .layer = op->layer,
+                                .batch = op->batch,
+                                .bytes = op->bytes,
+                                .start_ns = free_at[op->resource],
+                                .waits_for = -1};
         for (int d = 0; d < op->n_deps; d++) {
             int64_t end = t->event[op->dep[d]].end_ns;
             if (end > e.start_ns) {
@@ -90,5 +114,5 @@ enum status simulate(const struct schedule *schedule, const struct run_setting *
         free_at[op->resource] = e.end_ns;
         status = trace_add_event(t, &e, err);
     }
-    return status;
+    return status == STATUS_OK ? sample_memory(s, t, err) : status;
 }
