@@ -139,8 +139,9 @@ demo: ## install what is missing, build, profile this machine, plan, run, trace,
 	@$(MAKE) --no-print-directory -j$(JOBS) WERROR= all
 	@scripts/demo.sh
 
-bench: all $(BENCHES) ## build and run every benchmark in bench/
-	@for b in $(BENCHES); do echo "== $$b"; $$b || exit; done
+bench: all $(BENCHES) ## measure everything into bench/results/ (about 40 minutes, 45 GB of disk; run nothing else meanwhile)
+	@scripts/install_deps.sh test
+	@bench/run.sh
 
 asan: asan-build ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/run_tests.sh $(ASAN_TESTS)

@@ -34,7 +34,7 @@ static enum status validate_files(const struct options *o, struct error *err)
     }
     if (status == STATUS_OK && !report->pass) {
         fflush(stdout);
-        status = error_set(err, STATUS_TOLERANCE, "%s", report->verdict);
+        status = error_set(err, STATUS_TOLERANCE, "the prediction is outside its tolerance");
     }
 out:
     for (int i = 0; traces && i < n; i++) {

@@ -16,7 +16,7 @@
 
 #include "executor/io_internal.h"
 
-#define DEPTH_DEFAULT         8
+#define DEPTH_DEFAULT         16
 #define DEPTH_MAX             1024
 #define REQUEST_BYTES_DEFAULT (INT64_C(1) << 20)
 #define REQUEST_BYTES_MAX     (INT64_C(1) << 30) /* one system call moves less than 2 GiB */

@@ -18,7 +18,7 @@
 struct io;
 
 struct io_options {
-    int depth;             /* requests in flight: default 8 */
+    int depth;             /* requests in flight: default 16 */
     int64_t request_bytes; /* default 1 MiB, a multiple of IO_ALIGN */
     bool force_threads;    /* skip io_uring (also: BALLAST_IO=threads in the environment) */
 };

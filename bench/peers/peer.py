@@ -280,8 +280,8 @@ def ballast(args):
     throughput_tok_s = tokens / (prefill_s + decode_s)
     # The trace's clock starts with the first operation; the mean is by the wall clock around the whole block.
     if abs(mean_tok_s / throughput_tok_s - 1) > 0.05:
-        log(f"ballast {args.placement}: {throughput_tok_s:.3f} tok/s by the trace of the first repetition, {mean_tok_s:.3f} by the "
-            "wall clock, mean of all: the machine is not quiet, or time is lost outside the trace")
+        log(f"ballast {args.placement}: {throughput_tok_s:.3f} tok/s by the trace of the first repetition, {mean_tok_s:.3f} by"
+            " the wall clock, mean of all: the machine is not quiet, or time is lost outside the trace")
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     row = {"system": "ballast", "placement": args.placement, "model": args.model, "batch": args.batch, "prompt": args.prompt,
            "gen": args.gen, "dtype": math_of(args.profile),
@@ -290,8 +290,8 @@ def ballast(args):
            "prefill_s": prefill_s, "decode_s": decode_s, "throughput_tok_s": throughput_tok_s,
            "peak_rss_bytes": usage.ru_maxrss * 1024}
     peaks = ", ".join(f"{k[len('peak_bytes.'):]} {v}" for k, v in found.items() if k.startswith("peak_bytes."))
-    log(f"{describe(row)}; I/O: {found.get('io', '')}; peak bytes: {peaks}; {usage.ru_inblock * 512} B from the disk with loading "
-        f"and {1 + MEASURED_AFTER_WARM_UP} generations")
+    log(f"{describe(row)}; I/O: {found.get('io', '')}; peak bytes: {peaks}; {usage.ru_inblock * 512} B from the disk for"
+        f" loading and {1 + MEASURED_AFTER_WARM_UP} generations")
     write_rows([row])
 
 

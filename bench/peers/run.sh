@@ -109,8 +109,8 @@ limit_of() { [ "$1" = memory ] || echo "$limit"; }
 run_peer() {
     mkdir -p "$scratch/offload"
     # shellcheck disable=SC2046,SC2086
-    row $(limit_of "$1") "$python" "$here/peer.py" measure $(workload "$1") --model "$name" --model-dir "$model_dir" --dtype "$2" \
-        --offload "$3" --offload-dir "$scratch/offload" --pages $pages
+    row $(limit_of "$1") "$python" "$here/peer.py" measure $(workload "$1") --model "$name" --model-dir "$model_dir" \
+        --dtype "$2" --offload "$3" --offload-dir "$scratch/offload" --pages $pages
     rm -rf "$scratch/offload"
 }
 
@@ -118,8 +118,8 @@ run_peer() {
 run_ballast() {
     # shellcheck disable=SC2046
     row $(limit_of "$1") "$python" "$here/peer.py" ballast $(workload "$1") --model "$name" --model-dir "$model_dir" \
-        --profile "$profile" -- "$ballast" run -m "$model_dir" -H "$profile" -p "$prompt" -n "$gen" -b "$batch" --num-gpu-batches 1 \
-        -t "$threads" --percent "$2 0 100 0 100 0" --scratch-dir "$scratch"
+        --profile "$profile" -- "$ballast" run -m "$model_dir" -H "$profile" -p "$prompt" -n "$gen" -b "$batch" \
+        --num-gpu-batches 1 -t "$threads" --percent "$2 0 100 0 100 0" --scratch-dir "$scratch"
 }
 
 run_placement() {
@@ -141,7 +141,8 @@ run_placement() {
 "$python" "$here/peer.py" header | tee "$rows"
 round=1
 while [ "$round" -le "$rounds" ]; do
-    say "round $round of $rounds: $name, batch $batch, prompt $prompt, generated $gen, $threads threads; load $(cut -d' ' -f1 /proc/loadavg)"
+    say "round $round of $rounds: $name, batch $batch, prompt $prompt, generated $gen, $threads threads;" \
+        "load $(cut -d' ' -f1 /proc/loadavg)"
     for placement in $placements; do run_placement "$placement"; done
     round=$((round + 1))
 done
