@@ -49,12 +49,11 @@ say "validating and plotting"
 "$ballast" validate "$out/measured.csv" >"$out/validate.txt" || true
 "$ballast" predict "${common[@]}" -H "$out/machine.json" --policy "$out/policy.json" -o csv >"$out/predict.csv"
 {
-    echo "label,predicted,measured"
-    echo "throughput (tok/s),$(cell "$out/predict.csv" throughput_tok_s),$(cell "$out/run.csv" throughput_tok_s)"
+    echo "label,predicted_s,measured_s"
     for phase in prefill decode; do
-        echo "$phase (s),$(cell "$out/predict.csv" "${phase}_s"),$(cell "$out/run.csv" "${phase}_s")"
+        echo "$phase,$(cell "$out/predict.csv" "${phase}_s"),$(cell "$out/run.csv" "${phase}_s")"
         for resource in "disk->ram" "ram->disk" "cpu compute"; do
-            echo "$phase $resource (s),$(cell "$out/predict.csv" "busy_s.$phase.$resource"),$(cell "$out/run.csv" "busy_s.$phase.$resource")"
+            echo "$phase $resource,$(cell "$out/predict.csv" "busy_s.$phase.$resource"),$(cell "$out/run.csv" "busy_s.$phase.$resource")"
         done
     done | awk -F, '$2 > 0 && $3 > 0'
 } >"$out/scatter.csv"
@@ -93,7 +92,7 @@ mib() { awk -v b="$1" 'BEGIN { printf "%.1f MiB", b / 1048576 }'; }
     sed -n '/worth/,/^$/!d;p' "$out/plan.txt" | head -2
     grep -E '^\| (ram|disk|cpu)' "$out/plan.txt" | grep -v '| 0 |' || true
     echo
-    tail -n 1 "$out/validate.txt"
+    grep -E "^(PASS|FAIL)" "$out/validate.txt"
     echo
     echo "files in $out:"
     echo "  machine.json policy.json plan.txt validate.txt   what went in, and what was found"
