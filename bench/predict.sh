@@ -24,6 +24,7 @@ policies=(
 prompt=${PROMPT:-128} gen=${GEN:-16}
 profile "$out/machine.json"
 echo "time,machine,model,policy,prompt,gen,predicted_tok_s,measured_tok_s,relative_error,predicted_prefill_s,measured_prefill_s,predicted_decode_s,measured_decode_s,planned_peak_ram_bytes,measured_peak_ram_bytes"
+i=0
 rm -f "$out"/predict-*.trace.csv
 for name in ${MODELS:-opt-1.3b opt-2.7b}; do
     directory=$(model "$name")

@@ -12,12 +12,20 @@ static json_t *prices_json(const struct plan *p)
     return list;
 }
 
+/* What is worth something as a table, the rest in a line. */
 static void print_prices(const struct plan *p)
 {
+    int worthless = 0;
     printf("\nWhat one more unit is worth:\n\n| of | tok/s | per |\n|---|---:|---|\n");
     for (int i = 0; i < p->n_prices; i++) {
-        printf("| %s | %.4g | %s |\n", p->price[i].what, p->price[i].per_unit, p->price[i].unit);
+        if (p->price[i].per_unit > 0)
+            printf("| %s | %.4g | %s |\n", p->price[i].what, p->price[i].per_unit, p->price[i].unit);
     }
+    for (int i = 0; i < p->n_prices; i++) {
+        if (!(p->price[i].per_unit > 0))
+            printf("%s%s", worthless++ ? ", " : "\nNothing is gained by more of: ", p->price[i].what);
+    }
+    printf(worthless ? "\n" : "");
 }
 
 static enum status print(const struct setting *s, const struct options *o, struct error *err)

@@ -106,10 +106,10 @@ static enum status find_prompts(struct run *r, struct error *err)
     if (tokenizer_load(&r->tokenizer, r->directory, &none) != STATUS_OK) {
         r->tokenizer = NULL;
     }
-    enum status status = prompts_load(&r->prompts, r->o->prompts, r->tokenizer, a->vocab, err);
-    if (status != STATUS_OK && !r->tokenizer && none.text[0]) {
-        fprintf(stderr, "ballast: run: no tokenizer: %s\n", none.text);
-    }
+    struct error cause = {0};
+    enum status status = prompts_load(&r->prompts, r->o->prompts, r->tokenizer, a->vocab, &cause);
+    if (status != STATUS_OK)
+        error_set(err, status, r->tokenizer ? "%s" : "%s (%s)", cause.text, none.text);
     return status;
 }
 
@@ -276,13 +276,15 @@ static enum status print(struct run *r, struct error *err)
     return status == STATUS_OK ? print_table(r, r->o->prompts ? stderr : stdout, err) : status;
 }
 
-/* A profile of another machine predicts that machine, not this run. */
+/* A profile of another machine predicts that machine, not this run; and there is no GPU backend yet. */
 static void warn_foreign(const struct setting *s)
 {
-    if (strcmp(s->hardware.estimate, "measured") != 0) {
+    if (strcmp(s->hardware.estimate, "measured") != 0)
         fprintf(stderr, "ballast: run: profile %s is not a measurement of this machine: its prediction will not hold here\n",
                 s->hardware.name);
-    }
+    if (s->hardware.tier[0].kind == TIER_DEVICE)
+        fprintf(stderr, "ballast: run: no GPU backend: tier %s is this machine's memory and its unit the CPU\n",
+                s->hardware.tier[0].name);
 }
 
 static enum status run(struct run *r, struct error *err)

@@ -171,6 +171,37 @@ if has run && has simulate; then
     else
         not_ok "run with prompts" "exit $status: $(head -n 1 "$work/out") $(tail -n 1 "$work/err")"
     fi
+    # Text in and out through the model's own tokenizer; the same words give the same tokens for every placement.
+    mkdir "$work/text" "$work/scratch"
+    cp tests/fixtures/opt-tiny-pre/{config.json,model.safetensors} tests/fixtures/tokenizer-512/* "$work/text"
+    printf '%s\n' '{"id": "a", "prompt": "The cat"}' '{"prompt": "Hello world, this is"}' >"$work/prompts.jsonl"
+    text=(run -m "$work/text" "${setting[@]:2:2}" -p 16 -n 8 -b 2 --num-gpu-batches 1 --compress-cache --prompts "$work/prompts.jsonl")
+    before=$(cat "$work"/text/* | cksum)
+    "$ballast" "${text[@]}" --percent "100 0 100 0 100 0" --scratch-dir "$work/scratch" >"$work/all.jsonl" 2>"$work/err"
+    "$ballast" "${text[@]}" --percent "0 0 0 0 0 0" --scratch-dir "$work/scratch" >"$work/none.out" 2>>"$work/err"
+    if [ "$(grep -c '"text":' "$work/all.jsonl")" -eq 2 ] && cmp -s "$work/all.jsonl" "$work/none.out"; then
+        ok "text prompts give the same text from memory and from disk"
+    else
+        not_ok "text prompts give the same text from memory and from disk" "$(tail -n 1 "$work/err")"
+    fi
+    "$ballast" "${text[@]}" --percent "0 0 0 0 0 0" --scratch-dir "$work/scratch" --temperature 0.9 --top-k 50 --seed 1 >"$work/s1" 2>/dev/null
+    "$ballast" "${text[@]}" --percent "30 0 50 0 50 0" --scratch-dir "$work/scratch" --temperature 0.9 --top-k 50 --seed 1 >"$work/s2" \
+        2>/dev/null
+    if cmp -s "$work/s1" "$work/s2" && ! cmp -s "$work/s1" "$work/all.jsonl"; then
+        ok "sampling depends on the seed, not on the placement"
+    else
+        not_ok "sampling depends on the seed, not on the placement" "$(head -n 1 "$work/s1") $(head -n 1 "$work/s2")"
+    fi
+    bad "text for a model without a tokenizer" 1 "prompts\.jsonl:1: key 'prompt'" run "${setting[@]}" --prompts "$work/prompts.jsonl"
+    # Killed at any moment, a run leaves nothing behind and its input as it was.
+    for ms in 01 02 03 05 08 13 21; do
+        timeout -s KILL "0.$ms" "$ballast" "${text[@]}" --percent "0 0 0 0 0 0" --scratch-dir "$work/scratch" >/dev/null 2>&1
+    done
+    if [ -z "$(ls -A "$work/scratch")" ] && [ "$(cat "$work"/text/* | cksum)" = "$before" ]; then
+        ok "killed runs leave no scratch and the input untouched"
+    else
+        not_ok "killed runs leave no scratch and the input untouched" "$(ls -A "$work/scratch" | tr '\n' ' ')"
+    fi
     status=0
     "$ballast" run "${setting[@]}" --prompts "$work/none.jsonl" >"$work/out" 2>"$work/err" || status=$?
     if [ $status -eq 3 ] && tail -n 1 "$work/err" | grep -q 'none\.jsonl: No such file'; then
