@@ -5,8 +5,9 @@
  * With one thread the clock is that thread's processor time, so that other work on the machine disturbs less. With rows and
  * cols only linear() on that matrix is measured; with rows 0 only attention.
  *
- * Two yardsticks, measured in turn with the kernel so that both see the same machine: a read-only sweep of a large buffer by the same threads
- * (memory), and oneDNN's bf16 or f32 product on weights converted beforehand (arithmetic; one per thread). `ratio` is kernel / yardstick.
+ * Two yardsticks, each run in turn with the kernel, pair by pair: a read-only sweep of a large buffer by the same threads
+ * (memory), and oneDNN's product of the same m and cols on panels converted beforehand and in cache (arithmetic). A ratio is
+ * the kernel's rate over the yardstick's, the median of the pairs; the rates themselves are the best seen.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -62,7 +63,7 @@ struct job {
     double best_s;
 };
 
-static void time_once(struct job *j)
+static double time_once(struct job *j)
 {
     const double begin = now_s();
 
@@ -70,19 +71,34 @@ static void time_once(struct job *j)
     const double s = now_s() - begin;
     if (s < j->best_s)
         j->best_s = s;
+    return s;
 }
 
-static void race(struct job *a, struct job *b, double seconds)
+static int compare_doubles(const void *a, const void *b)
 {
+    const double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+#define PAIRS_MAX 4096
+
+/* Runs the two in turn; returns the median of time(b) / time(a) over the pairs, which saw the same machine. */
+static double race(struct job *a, struct job *b, double seconds)
+{
+    static double ratio[PAIRS_MAX];
     const double begin = now_s();
+    int n = 0;
 
     a->best_s = b->best_s = 1e30;
     a->run(a->arg); /* warm up */
     b->run(b->arg);
     do {
-        time_once(a);
-        time_once(b);
-    } while (now_s() - begin < seconds);
+        const double s = time_once(a);
+        ratio[n++] = time_once(b) / s;
+    } while (n < PAIRS_MAX && (n < 5 || now_s() - begin < seconds));
+    qsort(ratio, (size_t)n, sizeof *ratio, compare_doubles);
+    return ratio[n / 2];
 }
 
 /* -- yardstick: memory --------------------------------------------------------------------------------------------------- */
@@ -196,11 +212,16 @@ static void product_job_make(struct product_job *j, struct pool *pool, enum math
     const enum panel_layout layout = onednn_panel_layout(math);
     const int64_t depth = k < PRODUCT_K ? k : PRODUCT_K;
 
-    *j = (struct product_job){.pool = pool, .m = m, .k = k / depth * depth, .panels = YARD_PANELS, .element_bytes = math == MATH_BF16 ? 2 : 4};
+    *j = (struct product_job){.pool = pool,
+                              .m = m,
+                              .k = k / depth * depth,
+                              .panels = YARD_PANELS,
+                              .element_bytes = math == MATH_BF16 ? 2 : 4};
     for (int add = 0; add < 2; add++)
         onednn_product(&j->product[add], math, layout, m, depth, add, NULL);
     j->a = memset(allocate(m * j->k * j->element_bytes), 0x3c, (size_t)(m * j->k * j->element_bytes));
-    j->b = memset(allocate(YARD_PANELS * j->k * PRODUCT_N * j->element_bytes), 0x3c, (size_t)(YARD_PANELS * j->k * PRODUCT_N * j->element_bytes));
+    j->b = memset(allocate(YARD_PANELS * j->k * PRODUCT_N * j->element_bytes), 0x3c,
+                  (size_t)(YARD_PANELS * j->k * PRODUCT_N * j->element_bytes));
     j->c = allocate(pool_threads(pool) * m * PRODUCT_N * 4);
     j->extra = allocate(pool_threads(pool) * (int64_t)PRODUCT_SCRATCH_BYTES);
 }
@@ -246,21 +267,20 @@ static void bench_linear(struct pool *pool, struct sweep *sweep, enum math math,
     j.x = x;
     j.y = allocate(m * rows * 4);
     j.scratch = allocate(linear_scratch_bytes(threads, math, m, cols));
-    race(&kernel, &memory, seconds);
-    const double bytes_per_s = (double)format_matrix_bytes(format, rows, cols) / kernel.best_s;
-    const double sweep_per_s = (double)SWEEP_BYTES / memory.best_s;
+    const double bytes = (double)format_matrix_bytes(format, rows, cols), flops = 2.0 * (double)m * (double)rows * (double)cols;
+    const double memory_ratio = race(&kernel, &memory, seconds) * bytes / (double)SWEEP_BYTES;
+    const double bytes_per_s = bytes / kernel.best_s;
     double ratio = 0, yard_flops = 0;
-    const double flops = 2.0 * (double)m * (double)rows * (double)cols;
     if (m >= 16) {
         product_job_make(&yard, pool, math, m < 256 ? m / 16 * 16 : 256, cols / 32 * 32);
-        race(&kernel, &product, seconds);
-        yard_flops = 2.0 * (double)yard.m * (double)yard.k * PRODUCT_N * (double)yard.panels / product.best_s;
-        ratio = flops / kernel.best_s / yard_flops;
+        yard_flops = 2.0 * (double)yard.m * (double)yard.k * PRODUCT_N * (double)yard.panels;
+        ratio = race(&kernel, &product, seconds) * flops / yard_flops;
+        yard_flops /= product.best_s;
         product_job_free(&yard);
     }
-    printf("linear,%s,%s,%lld,%lld,%lld,%d,%.6f,%.1f,%.2f,%.2f,%.1f,%.2f\n", math == MATH_BF16 ? "bf16" : "f32", format_name(format),
-           (long long)m, (long long)rows, (long long)cols, threads, kernel.best_s, flops / kernel.best_s * 1e-9, bytes_per_s * 1e-9,
-           bytes_per_s / sweep_per_s, yard_flops * 1e-9, ratio);
+    printf("linear,%s,%s,%lld,%lld,%lld,%d,%.6f,%.1f,%.2f,%.2f,%.1f,%.2f\n", math == MATH_BF16 ? "bf16" : "f32",
+           format_name(format), (long long)m, (long long)rows, (long long)cols, threads, kernel.best_s,
+           flops / kernel.best_s * 1e-9, bytes_per_s * 1e-9, memory_ratio, yard_flops * 1e-9, ratio);
     fflush(stdout);
     for (int i = 0; i < j.copies; i++)
         free((void *)(uintptr_t)j.w[i].data);
@@ -284,12 +304,12 @@ static void attention_run(void *arg)
 {
     struct attention_job *j = arg;
 
-    attention(j->pool, &j->shape, &j->cache, j->sequences, j->first, j->tokens, j->pad, j->q, j->shape.heads * j->shape.head_dim, j->out,
-              j->scratch);
+    attention(j->pool, &j->shape, &j->cache, j->sequences, j->first, j->tokens, j->pad, j->q, j->shape.heads * j->shape.head_dim,
+              j->out, j->scratch);
 }
 
-static void bench_attention(struct pool *pool, struct sweep *sweep, enum format format, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                            int64_t sequences, int64_t context, int64_t tokens, double seconds)
+static void bench_attention(struct pool *pool, struct sweep *sweep, enum format format, int64_t heads, int64_t kv_heads,
+                            int64_t head_dim, int64_t sequences, int64_t context, int64_t tokens, double seconds)
 {
     const int64_t width = kv_heads * head_dim, q_width = heads * head_dim, vector = format_vector_bytes(format, width);
     const int64_t bytes = context * sequences * 2 * vector;
@@ -299,20 +319,25 @@ static void bench_attention(struct pool *pool, struct sweep *sweep, enum format 
         .pool = pool,
         .shape = {heads, kv_heads, head_dim, 0.1},
         .cache = {format, allocate(bytes), sequences * vector, vector, context * sequences * vector},
-        .sequences = sequences, .first = context - tokens, .tokens = tokens, .pad = pad,
-        .q = random_floats(sequences * tokens * q_width), .out = allocate(sequences * tokens * q_width * 4),
+        .sequences = sequences,
+        .first = context - tokens,
+        .tokens = tokens,
+        .pad = pad,
+        .q = random_floats(sequences * tokens * q_width),
+        .out = allocate(sequences * tokens * q_width * 4),
     };
     struct job kernel = {attention_run, &j, 0}, memory = {sweep_run, sweep, 0};
 
     j.scratch = allocate(attention_scratch_bytes(pool_threads(pool), &j.shape));
     for (int64_t t = 0; t < context; t++)
         cache_store(pool, &j.cache, sequences, t, 1, width, row, row, width);
-    race(&kernel, &memory, seconds);
-    const double pairs = (double)(sequences * heads) * ((double)tokens * (double)(context - tokens) + (double)tokens * (double)(tokens + 1) / 2);
+    const double memory_ratio = race(&kernel, &memory, seconds) * (double)bytes / (double)SWEEP_BYTES;
+    const double pairs =
+        (double)(sequences * heads) * ((double)tokens * (double)(context - tokens) + (double)tokens * (double)(tokens + 1) / 2);
     const double bytes_per_s = (double)bytes / kernel.best_s;
     printf("attention,f32,%s,%lld,%lld,%lld,%d,%.6f,%.1f,%.2f,%.2f,,\n", format_name(format), (long long)(sequences * tokens),
-           (long long)context, (long long)width, pool_threads(pool), kernel.best_s, 4.0 * pairs * (double)head_dim / kernel.best_s * 1e-9,
-           bytes_per_s * 1e-9, bytes_per_s / ((double)SWEEP_BYTES / memory.best_s));
+           (long long)context, (long long)width, pool_threads(pool), kernel.best_s,
+           4.0 * pairs * (double)head_dim / kernel.best_s * 1e-9, bytes_per_s * 1e-9, memory_ratio);
     fflush(stdout);
     free(pad);
     free(row);

@@ -44,10 +44,23 @@ model() {
     echo "$directory"
 }
 
-# fio_read FILE SECONDS: direct sequential reads, 1 MiB x 8, bytes per second.
+# fio_read FILE SECONDS [plain|huge]: direct sequential reads, 1 MiB x 8, bytes per second. plain is fio as it comes, with buffers in
+# 4 KiB pages, whose requests the block layer may split; huge gives it huge pages as our arenas have.
 fio_read() {
-    fio --name=read --filename="$1" --readonly --rw=read --bs=1M --iodepth=8 --ioengine=io_uring --direct=1 --time_based --runtime="$2" \
-        --output-format=json | awk '/"read" *:/ { r = 1 } r && /"bw_bytes"/ { gsub(/[^0-9]/, ""); print; exit }'
+    local pages=0 align=4k
+    [ "${3:-plain}" = huge ] && pages=1 align=2m
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=$pages fio --name=read --filename="$1" --readonly --rw=read --bs=1M --iodepth=8 --ioengine=io_uring \
+        --direct=1 --thread --iomem_align=$align --time_based --runtime="$2" --output-format=json |
+        awk '/"read" *:/ { r = 1 } r && !n && /"bw_bytes"/ { gsub(/[^0-9]/, ""); print; n = 1 }'
 }
 
 stamp() { date -u +%Y-%m-%dT%H:%M:%SZ; }
+
+# What the hypervisor gave to others while we wanted the CPU. steal_mark; ...; steal_share: of the CPU time since the mark. Zero on
+# bare metal. Rows with a large share measure the neighbours.
+steal_mark() { read -r _ a b c d e f g steal_then _ </proc/stat; total_then=$((a + b + c + d + e + f + g + steal_then)); }
+steal_share() {
+    local a b c d e f g steal
+    read -r _ a b c d e f g steal _ </proc/stat
+    awk -v s=$((steal - steal_then)) -v t=$((a + b + c + d + e + f + g + steal - total_then)) 'BEGIN { printf "%.3f", (t > 0 ? s / t : 0) }'
+}

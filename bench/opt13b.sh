@@ -10,15 +10,18 @@ prompt=${PROMPT:-32} gen=${GEN:-8} ram=${RAM:-4GiB}
 profile "$out/machine.json"
 directory=$(model opt-13b)
 file=$(ls "$directory"/*.safetensors | head -1)
-before=$(fio_read "$file" 10)
+sync && sleep "${SETTLE:-20}" # what was just written is still going to the device
+before=$(fio_read "$file" 8 huge)
+steal_mark
 say "planning and running"
 "$ballast" run -m "$directory" -H "$out/machine.json" --budget "ram=$ram" -p "$prompt" -n "$gen" -b 32 --num-gpu-batches 1 --no-compress-weight \
     --no-compress-cache --scratch-dir "$out" --trace "$out/13b.trace.csv" -o csv >"$out/13b.csv"
-after=$(fio_read "$file" 10)
+steal=$(steal_share)
+after=$(fio_read "$file" 8 huge)
 m() { column "$1" <"$out/13b.csv"; }
 # Time the disk needs, at what fio reads before and after, for every byte that the run moved over it.
 bytes=$(grep -v '^#' "$out/13b.trace.csv" | awk -F, '$3 ~ /disk->ram/ { b += $7 } END { printf "%.0f", b }')
-echo "time,machine,model,ram_budget,policy,prompt,gen,throughput_tok_s,predicted_tok_s,prefill_s,decode_s,disk_bytes,fio_before_bytes_per_s,fio_after_bytes_per_s,roofline_s,share_of_roofline,peak_ram_bytes,max_resident_set_bytes"
+echo "time,machine,model,ram_budget,policy,prompt,gen,throughput_tok_s,predicted_tok_s,prefill_s,decode_s,disk_bytes,fio_before_bytes_per_s,fio_after_bytes_per_s,roofline_s,share_of_roofline,peak_ram_bytes,max_resident_set_bytes,steal_share"
 awk -v head="$(stamp),$machine,opt-13b,$ram,\"$(m policy)\",$prompt,$gen,$(m throughput_tok_s),$(m predicted_throughput_tok_s),$(m prefill_s),$(m decode_s)" \
-    -v bytes="$bytes" -v a="$before" -v b="$after" -v s="$(m latency_s)" -v tail="$(m peak_bytes.ram),$(m max_resident_set_bytes)" \
+    -v bytes="$bytes" -v a="$before" -v b="$after" -v s="$(m latency_s)" -v tail="$(m peak_bytes.ram),$(m max_resident_set_bytes),$steal" \
     'BEGIN { roof = bytes / ((a + b) / 2); printf "%s,%.0f,%.0f,%.0f,%.2f,%.4f,%s\n", head, bytes, a, b, roof, roof / s, tail }'

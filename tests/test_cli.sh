@@ -194,9 +194,9 @@ if has run && has simulate; then
     fi
     bad "text for a model without a tokenizer" 1 "prompts\.jsonl:1: key 'prompt'" run "${setting[@]}" --prompts "$work/prompts.jsonl"
     # Killed at any moment, a run leaves nothing behind and its input as it was.
-    for ms in 01 02 03 05 08 13 21; do
-        timeout -s KILL "0.$ms" "$ballast" "${text[@]}" --percent "0 0 0 0 0 0" --scratch-dir "$work/scratch" >/dev/null 2>&1
-    done
+    for ms in 01 02 03 05 08 13 21; do # the shell would tell of each death
+        { timeout -s KILL "0.$ms" "$ballast" "${text[@]}" --percent "0 0 0 0 0 0" --scratch-dir "$work/scratch"; } >/dev/null 2>&1
+    done 2>/dev/null
     if [ -z "$(ls -A "$work/scratch")" ] && [ "$(cat "$work"/text/* | cksum)" = "$before" ]; then
         ok "killed runs leave no scratch and the input untouched"
     else

@@ -4,8 +4,9 @@
  * state (maximum, sum, weighted values) and the states are merged in order: m = max(m1, m2), l = l1 e^(m1-m) + l2 e^(m2-m), the
  * values alike. The chunks are the same however many threads there are, so the result is, too.
  *
- * Prefill takes a block of query rows of one key head (all query heads that share it) against blocks of keys, with both products as small
- * f32 matrix products in cache. Scores lie transposed, (keys, rows), so that the softmax runs over lanes without sums across them.
+ * Prefill takes a block of query rows of one key head (all query heads that share it) against blocks of keys, with both
+ * products as small f32 matrix products in cache. Scores lie transposed, (keys, rows), so that the softmax runs over lanes
+ * without sums across them.
  */
 #include <math.h>
 #include <string.h>
@@ -13,10 +14,11 @@
 #include "executor/cpu/half.h"
 #include "executor/cpu/kernels.h"
 
-#define CHUNK 128      /* tokens of a partial state: merging costs about 1 % of the work */
-#define DECODE_TILE 32 /* tokens scored before their values are added */
-#define BLOCK 64       /* rows and keys of a prefill block: 3 x 64 x head_dim floats stay in the second-level cache */
-#define SLOTS 4        /* partial states per thread, when chunks of one sequence are shared out */
+#define CHUNK       128 /* tokens of a partial state: merging costs about 1 % of the work */
+#define DECODE_TILE 32  /* tokens scored before their values are added */
+#define TOGETHER    4   /* tokens read at a time: as many streams from memory */
+#define BLOCK       64  /* rows and keys of a prefill block: 3 x 64 x head_dim floats stay in the second-level cache */
+#define SLOTS       4   /* partial states per thread, when chunks of one sequence are shared out */
 
 /* One call of attention(). */
 struct job {
@@ -40,13 +42,19 @@ struct state { /* of one sequence: (heads), (heads), (heads, padded) */
     float *max, *sum, *acc;
 };
 
-struct decode { /* a thread's: (heads, padded) scaled queries, (heads, DECODE_TILE), (padded) */
-    float *q, *score, *slice;
+/* a thread's: (heads, padded) scaled queries, (heads, DECODE_TILE), (TOGETHER, padded), (TOGETHER, group_floats) */
+struct decode {
+    float *q, *score, *slice, *group;
 };
 
-static float f16_at(const char *p)
+struct source { /* a cached vector; for Q4 with its groups' scales and minima in f32, taking turns */
+    const char *vector;
+    const float *group;
+};
+
+static int64_t group_floats(const struct attention_shape *s)
 {
-    return f16_load(p, 0);
+    return (2 * ((s->kv_heads * s->head_dim + Q4_GROUP - 1) / Q4_GROUP) + 15) / 16 * 16;
 }
 
 static void prefetch_slice(enum format format, const char *vector, int64_t begin, int64_t n)
@@ -55,7 +63,7 @@ static void prefetch_slice(enum format format, const char *vector, int64_t begin
     const int64_t to = format == FORMAT_F32 ? 4 * (begin + n) : format == FORMAT_F16 ? 2 * (begin + n) : (begin + n) / 2;
 
     for (int64_t i = from; i < to; i += 64)
-        __builtin_prefetch((const void *)((uintptr_t)vector + (uintptr_t)i)); /* may lie behind the cache: harmless */
+        __builtin_prefetch((const void *)((uintptr_t)vector + (uintptr_t)i), 0, 2); /* may lie behind the cache: harmless */
 }
 
 #define VEC_WIDTH 1
@@ -69,19 +77,21 @@ static void prefetch_slice(enum format format, const char *vector, int64_t begin
 #undef VEC_WIDTH
 
 struct vector_kernels {
-    void (*decode_chunk)(const struct job *a, const char *base, int64_t from, int64_t to, const struct decode *d, const struct state *s);
+    void (*decode_chunk)(const struct job *a, const char *base, int64_t from, int64_t to, const struct decode *d,
+                         const struct state *s);
     void (*merge)(const struct job *a, const struct state *s, const struct state *b);
-    void (*product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor, float *c,
-                    int64_t ldc, int64_t rows, int64_t width);
+    void (*product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor,
+                    float *c, int64_t ldc, int64_t rows, int64_t width);
     void (*soften_block)(float *score, int64_t keys, float *max, float *sum, float *shrink);
     void (*expand_block)(const struct job *a, const char *first, int64_t head, int64_t n, float *out);
 };
 
-#define TABLE(w)                                                                                                                            \
-    {                                                                                                                                       \
-        decode_chunk_##w, merge_##w, product_##w, soften_block_##w, expand_block_##w                                                        \
+#define TABLE(w)                                                                                                                 \
+    {                                                                                                                            \
+        decode_chunk_##w, merge_##w, product_##w, soften_block_##w, expand_block_##w                                             \
     }
-static const struct vector_kernels kernels_by_isa[] = {[ISA_SCALAR] = TABLE(w1), [ISA_AVX2] = TABLE(w8), [ISA_AVX512] = TABLE(w16)};
+static const struct vector_kernels kernels_by_isa[] =
+    {[ISA_SCALAR] = TABLE(w1), [ISA_AVX2] = TABLE(w8), [ISA_AVX512] = TABLE(w16)};
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -93,7 +103,8 @@ static int64_t max64(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* -- scratch: per thread decode or prefill buffers and one state; then SLOTS partial states per thread and a running one ------- */
+/* -- scratch: per thread decode or prefill buffers and one state; then SLOTS partial states per thread and a running one
+ * ------- */
 static int64_t padded_dim(const struct attention_shape *s)
 {
     return (s->head_dim + 15) / 16 * 16;
@@ -106,7 +117,7 @@ static int64_t state_floats(const struct attention_shape *s)
 
 static int64_t decode_floats(const struct attention_shape *s)
 {
-    return s->heads * (padded_dim(s) + DECODE_TILE) + padded_dim(s);
+    return s->heads * (padded_dim(s) + DECODE_TILE) + TOGETHER * (padded_dim(s) + group_floats(s));
 }
 
 static int64_t prefill_floats(const struct attention_shape *s)
@@ -146,7 +157,8 @@ static struct state shared_state(const struct job *a, int64_t index)
     return state_at(a, thread_scratch(a, a->threads) + index * state_floats(a->shape));
 }
 
-/* -- decode ------------------------------------------------------------------------------------------------------------------- */
+/* -- decode -------------------------------------------------------------------------------------------------------------------
+ * */
 static void clear_state(const struct job *a, const struct state *s)
 {
     for (int64_t h = 0; h < a->shape->heads; h++) {
@@ -158,10 +170,13 @@ static void clear_state(const struct job *a, const struct state *s)
 
 static struct decode decode_scratch(const struct job *a, int thread)
 {
-    float *p = thread_scratch(a, thread);
     const int64_t heads = a->shape->heads;
+    struct decode d = {.q = thread_scratch(a, thread)};
 
-    return (struct decode){.q = p, .score = p + heads * a->padded, .slice = p + heads * (a->padded + DECODE_TILE)};
+    d.score = d.q + heads * a->padded;
+    d.slice = d.score + heads * DECODE_TILE;
+    d.group = d.slice + TOGETHER * a->padded;
+    return d;
 }
 
 static void scale_query(const struct job *a, const float *q, float *out, int64_t stride)
@@ -185,7 +200,8 @@ static void run_chunk(const struct job *a, int64_t sequence, int64_t chunk, int 
     for (int64_t h = 0; h < a->shape->heads; h++)
         scale_query(a, a->q + sequence * a->ld + h * a->shape->head_dim, d.q + h * a->padded, 1);
     clear_state(a, s);
-    a->kernel->decode_chunk(a, a->cache->base + sequence * a->cache->sequence_stride, from, min64(from + CHUNK, a->first + 1), &d, s);
+    a->kernel->decode_chunk(a, a->cache->base + sequence * a->cache->sequence_stride, from, min64(from + CHUNK, a->first + 1), &d,
+                            s);
 }
 
 static void finish_sequence(const struct job *a, int64_t sequence, const struct state *s)
@@ -269,10 +285,12 @@ static void decode(struct pool *p, struct job *a)
         decode_shared(p, a);
 }
 
-/* -- prefill -------------------------------------------------------------------------------------------------------------------- */
+/* -- prefill
+ * -------------------------------------------------------------------------------------------------------------------- */
 struct block { /* the rows of a task: query q_begin + r / heads, head head_begin + r % heads */
     int64_t sequence, kv_head, head_begin, heads, q_begin, queries, rows;
-    float *q, *key, *value, *out, *score, *max, *sum, *shrink; /* (padded, BLOCK), 3 x (BLOCK, padded), (BLOCK, BLOCK), 3 x (BLOCK) */
+    /* (padded, BLOCK), 3 x (BLOCK, padded), (BLOCK, BLOCK), 3 x (BLOCK) */
+    float *q, *key, *value, *out, *score, *max, *sum, *shrink;
 };
 
 static void block_scratch(const struct job *a, int thread, struct block *b)
@@ -395,8 +413,18 @@ static void prefill(struct pool *p, struct job *a)
 void attention(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first,
                int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch)
 {
-    struct job a = {.shape = s, .cache = c, .sequences = sequences, .first = first, .tokens = tokens, .width = s->kv_heads * s->head_dim,
-                    .padded = padded_dim(s), .pad = pad, .q = q, .ld = ld, .out = out, .threads = pool_threads(p),
+    struct job a = {.shape = s,
+                    .cache = c,
+                    .sequences = sequences,
+                    .first = first,
+                    .tokens = tokens,
+                    .width = s->kv_heads * s->head_dim,
+                    .padded = padded_dim(s),
+                    .pad = pad,
+                    .q = q,
+                    .ld = ld,
+                    .out = out,
+                    .threads = pool_threads(p),
                     .kernel = &kernels_by_isa[cpu_isa()]};
 
     a.scratch = (char *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
@@ -406,7 +434,8 @@ void attention(struct pool *p, const struct attention_shape *s, const struct cac
         prefill(p, &a);
 }
 
-/* -- storing ---------------------------------------------------------------------------------------------------------------------- */
+/* -- storing
+ * ---------------------------------------------------------------------------------------------------------------------- */
 struct store {
     const struct cache_view *cache;
     int64_t first, tokens, width, ld, rows, rows_per_task;
@@ -437,7 +466,8 @@ static void store_task(void *arg, int task, int thread)
 void cache_store(struct pool *p, const struct cache_view *c, int64_t sequences, int64_t first, int64_t tokens, int64_t width,
                  const float *k, const float *v, int64_t ld)
 {
-    struct store s = {.cache = c, .first = first, .tokens = tokens, .width = width, .ld = ld, .rows = sequences * tokens, .k = k, .v = v};
+    struct store s =
+        {.cache = c, .first = first, .tokens = tokens, .width = width, .ld = ld, .rows = sequences * tokens, .k = k, .v = v};
 
     s.rows_per_task = max64(1, 8192 / max64(width, 1)); /* some microseconds */
     pool_run(p, (int)((s.rows + s.rows_per_task - 1) / s.rows_per_task), store_task, &s);

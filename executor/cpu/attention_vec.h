@@ -11,16 +11,18 @@ VEC_INLINE void V(expand_q4)(const char *vector, int64_t width, int64_t begin, i
 
     for (int64_t j = begin; j < begin + n;) {
         const int64_t next = (j / Q4_GROUP + 1) * Q4_GROUP, end = next < begin + n ? next : begin + n;
-        const VEC scale = V(set1)(f16_at(groups + j / Q4_GROUP * 4)), min = V(set1)(f16_at(groups + j / Q4_GROUP * 4 + 2));
+        const VEC scale = V(set1_f16)(groups + j / Q4_GROUP * 4), min = V(set1_f16)(groups + j / Q4_GROUP * 4 + 2);
         for (; j % 2 == 0 && j + VEC_WIDTH <= end; j += VEC_WIDTH)
             V(store)(out + j - begin, V(fma)(V(load_nibbles)(vector, j), scale, min));
         for (; j < end; j++)
-            out[j - begin] = load_nibbles_w1(vector, j) * f16_at(groups + j / Q4_GROUP * 4) + f16_at(groups + j / Q4_GROUP * 4 + 2);
+            out[j - begin] =
+                load_nibbles_w1(vector, j) * f16_load(groups, j / Q4_GROUP * 2) + f16_load(groups, j / Q4_GROUP * 2 + 1);
     }
 }
 
 /* Elements [begin, begin + n) of a cached vector of `width`, then zeros up to `padded`. */
-VEC_INLINE void V(expand)(enum format format, const char *vector, int64_t width, int64_t begin, int64_t n, int64_t padded, float *out)
+VEC_INLINE void V(expand)(enum format format, const char *vector, int64_t width, int64_t begin, int64_t n, int64_t padded,
+                          float *out)
 {
     int64_t j = 0;
 
@@ -40,31 +42,11 @@ VEC_INLINE void V(expand)(enum format format, const char *vector, int64_t width,
         out[j] = 0.0f;
 }
 
-VEC_INLINE float V(dot_padded)(const float *a, const float *b, int64_t padded)
-{
-    VEC even = V(set1)(0.0f), odd = even;
-    int64_t j = 0;
-
-    for (; j + 2 * VEC_WIDTH <= padded; j += 2 * VEC_WIDTH) {
-        even = V(fma)(V(load)(a + j), V(load)(b + j), even);
-        odd = V(fma)(V(load)(a + j + VEC_WIDTH), V(load)(b + j + VEC_WIDTH), odd);
-    }
-    if (j < padded)
-        even = V(fma)(V(load)(a + j), V(load)(b + j), even);
-    return V(sum)(V(add)(even, odd));
-}
-
 /* y = y * f + x * g */
 VEC_INLINE void V(blend)(float *y, float f, const float *x, float g, int64_t padded)
 {
     for (int64_t j = 0; j < padded; j += VEC_WIDTH)
         V(store)(y + j, V(fma)(V(load)(x + j), V(set1)(g), V(mul)(V(load)(y + j), V(set1)(f))));
-}
-
-VEC_INLINE void V(add_scaled)(float *y, const float *x, float g, int64_t padded)
-{
-    for (int64_t j = 0; j < padded; j += VEC_WIDTH)
-        V(store)(y + j, V(fma)(V(load)(x + j), V(set1)(g), V(load)(y + j)));
 }
 
 VEC_INLINE void V(scale_by)(float *y, float f, int64_t padded)
@@ -73,29 +55,125 @@ VEC_INLINE void V(scale_by)(float *y, float f, int64_t padded)
         V(store)(y + j, V(mul)(V(load)(y + j), V(set1)(f)));
 }
 
-/* -- decode: one query per sequence; all heads of a token while its vector streams by -------------------------------------- */
-VEC_INLINE void V(score_token)(const struct job *a, enum format format, const char *key, int64_t t, const struct decode *d)
+/* -- decode: one query per sequence; all heads of TOGETHER tokens while their vectors stream by ------------------------------ */
+/* Elements from j (a multiple of VEC_WIDTH, and of the head's padding) on, straight from the cache. */
+VEC_INLINE VEC V(cached)(enum format format, const struct source *s, int64_t j)
 {
-    const int64_t group = a->shape->heads / a->shape->kv_heads, e = a->shape->head_dim, padded = a->padded;
+    if (format == FORMAT_F16)
+        return V(load_f16)(s->vector + 2 * j);
+    if (format == FORMAT_Q4)
+        return V(fma)(V(load_nibbles)(s->vector, j), V(set1)(s->group[j / Q4_GROUP * 2]),
+                      V(set1)(s->group[j / Q4_GROUP * 2 + 1]));
+    return V(load)((const float *)(const void *)(s->vector + 4 * j));
+}
 
-    for (int64_t g = 0; g < a->shape->kv_heads; g++) {
-        prefetch_slice(format, key + a->cache->token_stride, g * e, e);
-        V(expand)(format, key, a->width, g * e, e, padded, d->slice);
-        for (int64_t h = g * group; h < (g + 1) * group; h++)
-            d->score[h * DECODE_TILE + t] = V(dot_padded)(d->q + h * padded, d->slice, padded);
+/* score[t] = q . element begin.. of token t */
+VEC_INLINE void V(score_head)(enum format format, const struct source *token, int64_t begin, const float *q, int64_t padded,
+                              float *score)
+{
+    VEC sum[TOGETHER];
+
+    UNROLL
+    for (int t = 0; t < TOGETHER; t++)
+        sum[t] = V(set1)(0.0f);
+    for (int64_t j = 0; j < padded; j += VEC_WIDTH) {
+        const VEC x = V(load)(q + j);
+        UNROLL
+        for (int t = 0; t < TOGETHER; t++)
+            sum[t] = V(fma)(V(cached)(format, token + t, begin + j), x, sum[t]);
+    }
+    UNROLL
+    for (int t = 0; t < TOGETHER; t++)
+        score[t] = V(sum)(sum[t]);
+}
+
+/* acc += sum_t weight[t] * element begin.. of token t */
+VEC_INLINE void V(add_head)(enum format format, const struct source *token, int64_t begin, const float *weight, int64_t padded,
+                            float *acc)
+{
+    VEC w[TOGETHER];
+
+    UNROLL
+    for (int t = 0; t < TOGETHER; t++)
+        w[t] = V(set1)(weight[t]);
+    for (int64_t j = 0; j < padded; j += VEC_WIDTH) {
+        VEC sum = V(load)(acc + j);
+        UNROLL
+        for (int t = 0; t < TOGETHER; t++)
+            sum = V(fma)(V(cached)(format, token + t, begin + j), w[t], sum);
+        V(store)(acc + j, sum);
     }
 }
 
-VEC_INLINE void V(add_token)(const struct job *a, enum format format, const char *value, int64_t t, const struct decode *d,
-                             const struct state *s)
+/* Widens the scales and minima of a Q4 vector. */
+VEC_INLINE void V(widen_groups)(const char *vector, int64_t width, float *out)
+{
+    const char *groups = vector + ((width + 1) / 2 + 1) / 2 * 2;
+    const int64_t n = 2 * ((width + Q4_GROUP - 1) / Q4_GROUP);
+    int64_t i = 0;
+
+    for (; i + VEC_WIDTH <= n; i += VEC_WIDTH)
+        V(store)(out + i, V(load_f16)(groups + 2 * i));
+    for (; i < n; i++)
+        out[i] = f16_load(groups, i);
+}
+
+/* The vectors at `first`, one token_stride apart; behind the n-th the n-th again, whose results nobody uses. */
+VEC_INLINE void V(open_tokens)(const struct job *a, enum format format, const char *first, int64_t n, const struct decode *d,
+                               struct source *token)
+{
+    for (int64_t t = 0; t < TOGETHER; t++) {
+        token[t] = (struct source){first + (t < n ? t : n - 1) * a->cache->token_stride, d->group + t * group_floats(a->shape)};
+        if (format == FORMAT_Q4)
+            V(widen_groups)(token[t].vector, a->width, d->group + t * group_floats(a->shape));
+    }
+}
+
+/* The part of one key head widened into the scratch, for when several heads share it or its length is not a multiple of 16. */
+VEC_INLINE void V(widen_tokens)(const struct job *a, enum format format, const struct source *token, int64_t kv_head,
+                                const struct decode *d, struct source *wide)
+{
+    const int64_t e = a->shape->head_dim;
+
+    for (int64_t t = 0; t < TOGETHER; t++) {
+        float *slice = d->slice + t * a->padded;
+        V(expand)(format, token[t].vector, a->width, kv_head * e, e, a->padded, slice);
+        wide[t] = (struct source){(const char *)slice, NULL};
+    }
+}
+
+VEC_INLINE void V(prefetch_next)(const struct job *a, enum format format, const struct source *token, int64_t kv_head)
+{
+    const int64_t e = a->shape->head_dim;
+
+    for (int64_t t = 0; t < TOGETHER; t++)
+        prefetch_slice(format, token[t].vector + TOGETHER * a->cache->token_stride, kv_head * e, e);
+}
+
+/* Tokens t..t+TOGETHER-1 of the tile, whose keys (or, to add, values) are at `first`; n of them exist. */
+VEC_INLINE void V(visit_tokens)(const struct job *a, enum format format, const char *first, int64_t n, int64_t t, bool add,
+                                const struct decode *d, const struct state *s)
 {
     const int64_t group = a->shape->heads / a->shape->kv_heads, e = a->shape->head_dim, padded = a->padded;
+    struct source token[TOGETHER], wide[TOGETHER];
 
+    V(open_tokens)(a, format, first, n, d, token);
     for (int64_t g = 0; g < a->shape->kv_heads; g++) {
-        prefetch_slice(format, value + a->cache->token_stride, g * e, e);
-        V(expand)(format, value, a->width, g * e, e, padded, d->slice);
-        for (int64_t h = g * group; h < (g + 1) * group; h++)
-            V(add_scaled)(s->acc + h * padded, d->slice, d->score[h * DECODE_TILE + t], padded);
+        const bool direct = group == 1 && e == padded;
+        V(prefetch_next)(a, format, token, g);
+        if (!direct)
+            V(widen_tokens)(a, format, token, g, d, wide);
+        for (int64_t h = g * group; h < (g + 1) * group; h++) {
+            float *score = d->score + h * DECODE_TILE + t;
+            if (add && direct)
+                V(add_head)(format, token, g * e, score, padded, s->acc + h * padded);
+            else if (add)
+                V(add_head)(FORMAT_F32, wide, 0, score, padded, s->acc + h * padded);
+            else if (direct)
+                V(score_head)(format, token, g * e, d->q + h * padded, padded, score);
+            else
+                V(score_head)(FORMAT_F32, wide, 0, d->q + h * padded, padded, score);
+        }
     }
 }
 
@@ -128,15 +206,15 @@ VEC_INLINE void V(decode_chunk_of)(const struct job *a, enum format format, cons
     for (int64_t t0 = from; t0 < to; t0 += DECODE_TILE) {
         const int64_t n = to - t0 < DECODE_TILE ? to - t0 : DECODE_TILE;
         const char *key = base + t0 * stride;
-        for (int64_t t = 0; t < n; t++)
-            V(score_token)(a, format, key + t * stride, t, d);
+        for (int64_t t = 0; t < n; t += TOGETHER)
+            V(visit_tokens)(a, format, key + t * stride, n - t, t, false, d, s);
         for (int64_t h = 0; h < heads; h++) {
             for (int64_t t = n; t < DECODE_TILE; t++)
                 d->score[h * DECODE_TILE + t] = -INFINITY;
             V(soften_tile)(d->score + h * DECODE_TILE, s->max + h, s->sum + h, s->acc + h * a->padded, a->padded);
         }
-        for (int64_t t = 0; t < n; t++)
-            V(add_token)(a, format, key + t * stride + a->cache->value_offset, t, d, s);
+        for (int64_t t = 0; t < n; t += TOGETHER)
+            V(visit_tokens)(a, format, key + a->cache->value_offset + t * stride, n - t, t, true, d, s);
     }
 }
 
@@ -168,33 +246,43 @@ VEC_FN static void V(merge)(const struct job *a, const struct state *s, const st
 #undef COLUMNS
 #define COLUMNS (VEC_WIDTH == 16 ? 4 : 2) /* vectors of the product's register block, 4 rows high */
 
-/* c[i][n] = c[i][n] * factor[i] + sum_k a[i*ai + k*ak] * b[k*ldb + n] for 4 rows and COLUMNS vectors; no factor: c starts from 0. */
-VEC_INLINE void V(product_block)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor,
-                                 float *c, int64_t ldc, int columns)
+/* c[i][n] = c[i][n] * factor[i] + sum_k a[i*ai + k*ak] * b[k*ldb + n] for 4 rows and COLUMNS vectors; no factor: c starts from
+ * 0. */
+VEC_INLINE void V(product_block)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth,
+                                 const float *factor, float *c, int64_t ldc, int columns)
 {
     VEC acc[4][4];
 
-    UNROLL for (int i = 0; i < 4; i++)
-        UNROLL for (int n = 0; n < columns; n++)
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        UNROLL
+        for (int n = 0; n < columns; n++)
             acc[i][n] = factor ? V(mul)(V(load)(c + i * ldc + n * VEC_WIDTH), V(set1)(factor[i])) : V(set1)(0.0f);
+    }
     for (int64_t k = 0; k < depth; k++) {
         VEC row[4];
-        UNROLL for (int n = 0; n < columns; n++)
+        UNROLL
+        for (int n = 0; n < columns; n++)
             row[n] = V(load)(b + k * ldb + n * VEC_WIDTH);
-        UNROLL for (int i = 0; i < 4; i++) {
+        UNROLL
+        for (int i = 0; i < 4; i++) {
             const VEC x = V(set1)(a[i * ai + k * ak]);
-            UNROLL for (int n = 0; n < columns; n++)
+            UNROLL
+            for (int n = 0; n < columns; n++)
                 acc[i][n] = V(fma)(x, row[n], acc[i][n]);
         }
     }
-    UNROLL for (int i = 0; i < 4; i++)
-        UNROLL for (int n = 0; n < columns; n++)
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        UNROLL
+        for (int n = 0; n < columns; n++)
             V(store)(c + i * ldc + n * VEC_WIDTH, acc[i][n]);
+    }
 }
 
 /* The same for `rows` (a multiple of 4) x `width` (a multiple of 16). */
-VEC_FN static void V(product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor,
-                              float *c, int64_t ldc, int64_t rows, int64_t width)
+VEC_FN static void V(product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth,
+                              const float *factor, float *c, int64_t ldc, int64_t rows, int64_t width)
 {
     for (int64_t i = 0; i < rows; i += 4) {
         const float *f = factor ? factor + i : NULL;
@@ -206,7 +294,8 @@ VEC_FN static void V(product)(const float *a, int64_t ai, int64_t ak, const floa
     }
 }
 
-/* Scores (keys, BLOCK rows) become weights, column by column; max and sum move on, `shrink` is what the past must be multiplied by. */
+/* Scores (keys, BLOCK rows) become weights, column by column; max and sum move on, `shrink` is what the past must be multiplied
+ * by. */
 VEC_FN static void V(soften_block)(float *score, int64_t keys, float *max, float *sum, float *shrink)
 {
     for (int64_t r = 0; r < BLOCK; r += VEC_WIDTH) {

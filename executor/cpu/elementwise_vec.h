@@ -61,17 +61,18 @@ VEC_FN static float V(power_sum)(const float *x, int64_t n, float shift, int pow
     float rest = 0.0f;
 
     for (; i + 4 * VEC_WIDTH <= n; i += 4 * VEC_WIDTH)
-        UNROLL for (int j = 0; j < 4; j++) {
-            const VEC v = V(sub)(V(load)(x + i + j * VEC_WIDTH), s);
-            sum[j] = power == 1 ? V(add)(sum[j], v) : V(fma)(v, v, sum[j]);
-        }
+        UNROLL
+    for (int j = 0; j < 4; j++) {
+        const VEC v = V(sub)(V(load)(x + i + j * VEC_WIDTH), s);
+        sum[j] = power == 1 ? V(add)(sum[j], v) : V(fma)(v, v, sum[j]);
+    }
     for (; i < n; i++)
         rest += power == 1 ? x[i] - shift : (x[i] - shift) * (x[i] - shift);
     return V(sum)(V(add)(V(add)(sum[0], sum[1]), V(add)(sum[2], sum[3]))) + rest;
 }
 
-VEC_FN static int64_t V(normalise_run)(const float *x, float mean, float factor, const float *gain, const float *bias, float *y, int64_t i,
-                                       int64_t n)
+VEC_FN static int64_t V(normalise_run)(const float *x, float mean, float factor, const float *gain, const float *bias, float *y,
+                                       int64_t i, int64_t n)
 {
     for (; i + VEC_WIDTH <= n; i += VEC_WIDTH) {
         VEC v = V(mul)(V(sub)(V(load)(x + i), V(set1)(mean)), V(set1)(factor));

@@ -10,7 +10,7 @@ uint16_t f16_from_f32_saturated(float f); /* as above, but the largest finite va
 float bf16_to_f32(uint16_t b);
 uint16_t bf16_from_f32(float f); /* nearest even; NaN stays a NaN */
 
-float f16_load(const void *p, int64_t i);  /* element i of an array at any address */
+float f16_load(const void *p, int64_t i); /* element i of an array at any address */
 float bf16_load(const void *p, int64_t i);
 float f32_load(const void *p, int64_t i);
 

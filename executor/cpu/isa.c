@@ -1,11 +1,15 @@
 /* isa.c - what this processor can do, and how a user or a test lowers it. */
+#define _GNU_SOURCE
 #include <cpuid.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "executor/cpu/kernels.h"
+#include "executor/cpu/linear_kernels.h"
 #include "executor/cpu/onednn.h"
 
 static _Atomic int current_isa = -1; /* -1: not asked yet */
@@ -62,6 +66,28 @@ static bool has_amx_bf16(void)
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);
 }
 
+/* The kernel grants the tiles' large registers to a process on request only. */
+static bool may_use_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+    return has_amx_bf16() && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static _Atomic int amx = -1; /* -1: not asked yet */
+
+bool cpu_has_amx(void)
+{
+    if (amx < 0)
+        amx = may_use_tiles();
+    return amx && cpu_has_bf16();
+}
+
+void cpu_amx_allow(bool allowed)
+{
+    amx = allowed && may_use_tiles();
+}
+
 static void model_name(char *name, size_t n)
 {
     unsigned reg[12] = {0}; /* leaves 0x80000002..4 hold 48 characters of brand */
@@ -83,7 +109,7 @@ const char *cpu_describe(char *buf, size_t n)
 
     model_name(model, sizeof model);
     onednn_version(library, sizeof library);
-    snprintf(buf, n, "%s, %s%s%s, %s", model, isa_name[cpu_isa()], cpu_has_bf16() ? " BF16" : "",
-             cpu_has_bf16() && has_amx_bf16() ? " AMX" : "", library);
+    snprintf(buf, n, "%s, %s%s%s, %s", model, isa_name[cpu_isa()], cpu_has_bf16() ? " BF16" : "", cpu_has_amx() ? " AMX" : "",
+             library);
     return buf;
 }

@@ -1,13 +1,15 @@
 /* linear.c - y = x W^T + b for weights in any format, a panel of 64 rows of W at a time.
  *
- * Few rows of x (at most DOT_MAX_*): each weight is read once from memory, converted in registers and multiplied at once: the time
- * is that of reading W. More rows: a panel is converted into the thread's scratch, where it stays in cache, and oneDNN multiplies blocks
- * of x with it; the products are 64 columns wide and at most PRODUCT_K deep, whatever the matrix.
+ * Few rows of x: each weight is read once from memory, converted in registers and multiplied at once, so that the time is that
+ * of reading W: on AMX tiles for bf16 where there are any (up to TILE_M_MAX rows), else with dot products (up to DOT_MAX_*).
+ * More rows: a panel is converted into the thread's scratch, where it stays in cache, and oneDNN multiplies blocks of x with
+ * it; the products are 64 columns wide and at most PRODUCT_K deep, whatever the matrix.
  *
  * What a result depends on. One y[i, r] is computed by one thread, from x[i] and W[r] alone, over the columns in a fixed
- * order; so it does not depend on the number of threads, nor on how W is cut into pieces. Both ways round the operands
- * alike, but they add in different orders, so the last bits may differ between m <= DOT_MAX and
- * m > DOT_MAX. Within each way the result does not depend on m, provided that oneDNN's block product treats all rows of A alike; tests check it.
+ * order; so it does not depend on the number of threads, nor on how W is cut into pieces. All ways round the operands alike,
+ * but add in their own order, so the last bits may change where m passes from few to many. Within each way the result does
+ * not depend on m, provided that oneDNN's block product treats all rows of A alike; tests check it. (Where oneDNN uses AMX,
+ * its sums and those of the tiles here are the same bits too, but that is not promised.)
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -16,11 +18,11 @@
 #include "executor/cpu/linear_kernels.h"
 #include "executor/cpu/onednn.h"
 
-#define DOT_MAX_F32 8  /* above these, a panel converted for oneDNN costs less than more dot products (bench_kernels) */
+#define DOT_MAX_F32  8 /* above these, a panel converted for oneDNN costs less than more dot products (bench_kernels) */
 #define DOT_MAX_BF16 4
-#define M_BLOCK 256   /* rows of x in one product: 64 KiB of results stay in cache */
-#define M_CHUNK 2048  /* rows of x converted at a time: bounds the scratch; the panel's conversion is then about 2 % */
-#define M_STEP 16     /* rows of x are padded to this, so that oneDNN sees few shapes and never its kernels for tiny m */
+#define M_BLOCK      256  /* rows of x in one product: 64 KiB of results stay in cache */
+#define M_CHUNK      2048 /* rows of x converted at a time: bounds the scratch; the panel's conversion is then about 2 % */
+#define M_STEP       16   /* rows of x are padded to this, so that oneDNN sees few shapes and never its kernels for tiny m */
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -170,6 +172,40 @@ static void dot_task(void *arg, int task, int thread)
     }
 }
 
+/* -- few rows of x, on tiles --------------------------------------------------------------------------------------------- */
+#define PACK_STEPS 32 /* of 32 columns, by one task */
+
+static void pack_task(void *arg, int task, int thread)
+{
+    const struct call *c = arg;
+    const int64_t tasks_per_block = (c->padded + PACK_STEPS * COLUMN_STEP - 1) / (PACK_STEPS * COLUMN_STEP);
+    const int64_t begin = task % tasks_per_block * PACK_STEPS * COLUMN_STEP;
+    const struct weight_panel x = {FORMAT_F32, c->m, c->cols, (const char *)c->x, c->ldx * (int64_t)sizeof(float), NULL, NULL};
+
+    (void)thread;
+    c->kernel->pack_tiles(&x, task / tasks_per_block, begin, min64(PACK_STEPS, (c->padded - begin) / COLUMN_STEP), c->padded,
+                          (uint16_t *)(void *)c->scratch);
+}
+
+static void store_block(const struct call *c, int64_t panel, int64_t rows, int64_t i0, const float *result)
+{
+    const int64_t column = c->w->row_begin + panel * PANEL_N;
+    const float *bias = c->bias ? c->bias + column : NULL;
+
+    for (int64_t i = 0; i < min64(M_BLOCK, c->m - i0); i++)
+        c->kernel->finish(result + i * PANEL_N, bias, c->relu, rows, c->y + (i0 + i) * c->ldy + column);
+}
+
+static void tile_task(void *arg, int task, int thread)
+{
+    const struct call *c = arg;
+    const struct thread_scratch t = thread_scratch(c, thread);
+    const struct weight_panel p = panel_view(c, task, &t);
+
+    c->kernel->tiles(&p, (const uint16_t *)(const void *)c->scratch, c->padded, (int)((c->m + 15) / 16), t.result);
+    store_block(c, task, p.rows, 0, t.result);
+}
+
 /* -- many rows of x: panels and products --------------------------------------------------------------------------------- */
 static int64_t depth(const struct call *c, int64_t begin)
 {
@@ -204,15 +240,6 @@ static void block_product(struct call *c, int64_t i0, const struct thread_scratc
         if (rc != 0)
             atomic_store(&c->library_error, rc);
     }
-}
-
-static void store_block(const struct call *c, int64_t panel, int64_t rows, int64_t i0, const float *result)
-{
-    const int64_t column = c->w->row_begin + panel * PANEL_N;
-    const float *bias = c->bias ? c->bias + column : NULL;
-
-    for (int64_t i = 0; i < min64(M_BLOCK, c->m - i0); i++)
-        c->kernel->finish(result + i * PANEL_N, bias, c->relu, rows, c->y + (i0 + i) * c->ldy + column);
 }
 
 static void panel_task(void *arg, int task, int thread)
@@ -284,7 +311,17 @@ static enum status multiply_few(struct pool *p, struct call *c)
     return STATUS_OK;
 }
 
-/* With fewer panels than would keep the threads evenly busy, the blocks of x are shared out too, and panels converted more than once. */
+static enum status multiply_tiles(struct pool *p, struct call *c)
+{
+    const int64_t tasks = (c->m + 15) / 16 * ((c->padded + PACK_STEPS * COLUMN_STEP - 1) / (PACK_STEPS * COLUMN_STEP));
+
+    pool_run(tasks > 4 ? p : NULL, (int)tasks, pack_task, c);
+    pool_run(p, (int)c->panels, tile_task, c);
+    return STATUS_OK;
+}
+
+/* With fewer panels than would keep the threads evenly busy, the blocks of x are shared out too, and panels converted more than
+ * once. */
 static int64_t parts_for(const struct call *c, int threads)
 {
     const int64_t blocks = (c->m + M_BLOCK - 1) / M_BLOCK;
@@ -310,8 +347,16 @@ static enum status multiply_many(struct pool *p, struct call *c, struct error *e
 enum status linear(struct pool *p, enum math math, const struct weight_rows *w, const float *bias, bool relu, const float *x,
                    int64_t ldx, int64_t m, float *y, int64_t ldy, void *scratch, struct error *err)
 {
-    struct call c = {.kernel = linear_kernels(), .math = effective_math(math), .w = w, .rows = w->row_end - w->row_begin,
-                     .cols = w->cols, .padded = round_up(w->cols, COLUMN_STEP), .bias = bias, .relu = relu, .ldx = ldx, .ldy = ldy};
+    struct call c = {.kernel = linear_kernels(),
+                     .math = effective_math(math),
+                     .w = w,
+                     .rows = w->row_end - w->row_begin,
+                     .cols = w->cols,
+                     .padded = round_up(w->cols, COLUMN_STEP),
+                     .bias = bias,
+                     .relu = relu,
+                     .ldx = ldx,
+                     .ldy = ldy};
     const int64_t dot_max = c.math == MATH_BF16 ? DOT_MAX_BF16 : DOT_MAX_F32;
     enum status status = STATUS_OK;
 
@@ -323,7 +368,10 @@ enum status linear(struct pool *p, enum math math, const struct weight_rows *w, 
         c.x = x + done * ldx;
         c.y = y + done * ldy;
         c.m = min64(M_CHUNK, m - done);
-        status = m <= dot_max ? multiply_few(p, &c) : multiply_many(p, &c, err);
+        if (c.math == MATH_BF16 && c.kernel->tiles && m <= TILE_M_MAX)
+            status = multiply_tiles(p, &c);
+        else
+            status = m <= dot_max ? multiply_few(p, &c) : multiply_many(p, &c, err);
     }
     return status;
 }

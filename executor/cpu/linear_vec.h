@@ -14,7 +14,8 @@ VEC_INLINE VEC V(load_weights)(enum format format, const char *row, int64_t c, c
 }
 
 /* As above near the end of the row: reads nothing behind column cols - 1, gives zeros there. */
-VEC_INLINE VEC V(load_weights_end)(enum format format, const char *row, int64_t c, int64_t cols, const float *scale, const float *min)
+VEC_INLINE VEC V(load_weights_end)(enum format format, const char *row, int64_t c, int64_t cols, const float *scale,
+                                   const float *min)
 {
     char copy[64] = {0};
     const int64_t begin = format == FORMAT_Q4 ? c / 2 : format == FORMAT_F32 ? 4 * c : 2 * c;
@@ -23,12 +24,15 @@ VEC_INLINE VEC V(load_weights_end)(enum format format, const char *row, int64_t 
     if (c >= cols)
         return V(set1)(0.0f);
     memcpy(copy, row + begin, (size_t)(end - begin < 64 ? end - begin : 64));
-    return format == FORMAT_Q4 ? V(load_weights)(format, copy, 0, scale + c, min + c) : V(load_weights)(format, copy, 0, NULL, NULL);
+    return format == FORMAT_Q4 ? V(load_weights)(format, copy, 0, scale + c, min + c)
+                               : V(load_weights)(format, copy, 0, NULL, NULL);
 }
 
-VEC_INLINE VEC V(load_weights_safe)(enum format format, const char *row, int64_t c, int64_t cols, const float *scale, const float *min)
+VEC_INLINE VEC V(load_weights_safe)(enum format format, const char *row, int64_t c, int64_t cols, const float *scale,
+                                    const float *min)
 {
-    return c + VEC_WIDTH <= cols ? V(load_weights)(format, row, c, scale, min) : V(load_weights_end)(format, row, c, cols, scale, min);
+    return c + VEC_WIDTH <= cols ? V(load_weights)(format, row, c, scale, min)
+                                 : V(load_weights_end)(format, row, c, cols, scale, min);
 }
 
 /* One accumulator per output and the columns in order: a result does not depend on which rows stand beside it. */
@@ -37,12 +41,15 @@ VEC_INLINE void V(dot_step)(enum format format, const struct weight_panel *w, co
 {
     VEC weights[DOT_ROWS];
 
-    UNROLL for (int r = 0; r < DOT_ROWS; r++)
+    UNROLL
+    for (int r = 0; r < DOT_ROWS; r++)
         weights[r] = end ? V(load_weights_end)(format, row[r], c, w->cols, w->scale, w->min)
                          : V(load_weights)(format, row[r], c, w->scale, w->min);
-    UNROLL for (int i = 0; i < m; i++) {
+    UNROLL
+    for (int i = 0; i < m; i++) {
         const VEC xi = V(load)(x + i * ldx + c);
-        UNROLL for (int r = 0; r < DOT_ROWS; r++)
+        UNROLL
+        for (int r = 0; r < DOT_ROWS; r++)
             acc[r][i] = V(fma)(weights[r], xi, acc[r][i]);
     }
 }
@@ -53,20 +60,26 @@ VEC_INLINE void V(dot_of)(enum format format, const struct weight_panel *w, cons
     VEC acc[DOT_ROWS][DOT_M];
     int64_t c = 0;
 
-    UNROLL for (int r = 0; r < DOT_ROWS; r++)
-        UNROLL for (int i = 0; i < m; i++)
+    UNROLL
+    for (int r = 0; r < DOT_ROWS; r++) {
+        UNROLL
+        for (int i = 0; i < m; i++)
             acc[r][i] = V(set1)(0.0f);
+    }
     for (; c + VEC_WIDTH <= w->cols; c += VEC_WIDTH)
         V(dot_step)(format, w, row, c, false, x, ldx, m, acc);
     if (c < w->cols)
         V(dot_step)(format, w, row, c, true, x, ldx, m, acc);
-    UNROLL for (int r = 0; r < DOT_ROWS; r++)
-        UNROLL for (int i = 0; i < m; i++)
+    UNROLL
+    for (int r = 0; r < DOT_ROWS; r++) {
+        UNROLL
+        for (int i = 0; i < m; i++)
             out[r * DOT_M + i] = V(sum)(acc[r][i]);
+    }
 }
 
-VEC_INLINE void V(dot_m)(enum format format, const struct weight_panel *w, const char *const *row, const float *x, int64_t ldx, int m,
-                         float *out)
+VEC_INLINE void V(dot_m)(enum format format, const struct weight_panel *w, const char *const *row, const float *x, int64_t ldx,
+                         int m, float *out)
 {
     if (m == 1)
         V(dot_of)(format, w, row, x, ldx, 1, out);

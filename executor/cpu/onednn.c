@@ -1,7 +1,8 @@
 /* onednn.c - compiled products, made once under a lock and then shared by all threads.
  *
  * A primitive with user scratch is immutable, so threads may run one at the same time with their own memory objects. The
- * library's OpenMP runtime is told, in every thread that calls it, to use that thread alone: the pool is the only one that splits work.
+ * library's OpenMP runtime is told, in every thread that calls it, to use that thread alone: the pool is the only one that
+ * splits work.
  */
 #define _GNU_SOURCE
 #include "executor/cpu/onednn.h"
@@ -33,8 +34,8 @@ struct product {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static dnnl_engine_t engine;         /* under lock until set, then constant */
-static const struct product *made;   /* list, under lock */
+static dnnl_engine_t engine;            /* under lock until set, then constant */
+static const struct product *made;      /* list, under lock */
 static int chosen_layout[2] = {-1, -1}; /* by math, under lock */
 
 static enum status library_failed(struct error *err, const char *what, dnnl_status_t rc)
@@ -219,8 +220,9 @@ static enum status compile(struct product *p, bool *reference, struct error *err
     if (rc != dnnl_success)
         status = library_failed(err, p->math == MATH_BF16 ? "making a bf16 product" : "making an f32 product", rc);
     else if (dnnl_memory_desc_get_size(view(&p->scratch)) > PRODUCT_SCRATCH_BYTES)
-        status = error_set(err, STATUS_RUNTIME, "oneDNN: a product (m %lld, k %lld) wants %zu bytes of scratch, expected at most %d",
-                           (long long)p->m, (long long)p->k, dnnl_memory_desc_get_size(view(&p->scratch)), PRODUCT_SCRATCH_BYTES);
+        status =
+            error_set(err, STATUS_RUNTIME, "oneDNN: a product (m %lld, k %lld) wants %zu bytes of scratch, expected at most %d",
+                      (long long)p->m, (long long)p->k, dnnl_memory_desc_get_size(view(&p->scratch)), PRODUCT_SCRATCH_BYTES);
     if (pd)
         dnnl_primitive_desc_destroy(pd);
     if (ops)

@@ -1,7 +1,8 @@
 /* onednn.h - the few products we ask of oneDNN. onednn.c is the only file that includes its headers (2.x and 3.x).
  *
  * One shape of product, so that a handful of compiled primitives serves every matrix: C (m, 64) = A (m, k) * B (k, 64), or
- * C += A * B, with k a multiple of 32 and at most PRODUCT_K, A and C dense and row-major, C in f32. B is a panel of 64 rows of a weight matrix.
+ * C += A * B, with k a multiple of 32 and at most PRODUCT_K, A and C dense and row-major, C in f32. B is a panel of 64 rows of
+ * a weight matrix.
  */
 #ifndef BALLAST_EXECUTOR_CPU_ONEDNN_H
 #define BALLAST_EXECUTOR_CPU_ONEDNN_H

@@ -3,7 +3,7 @@
  * Codes are found from the exact minimum and maximum; only the stored scale and minimum are rounded to fp16. Input beyond
  * +-65504 is taken as +-65504 and a NaN as 0, so that everything decodes to a finite number. A group whose scale rounds to zero
  * (constant, or a range below 15 * 2^-25) gets codes 0 and decodes to its minimum. The bytes do not depend on the
- * instruction set: every operation is a single rounded one, without fused multiply-adds.
+ * instruction set.
  */
 #include <string.h>
 
@@ -46,7 +46,7 @@ static void find_codes(const float *x, const float *least, const float *inverse,
         i = code_run_w16(x, least, inverse, step, code, 0, n);
     else if (cpu_isa() == ISA_AVX2)
         i = code_run_w8(x, least, inverse, step, code, 0, n);
-    code_run_w1(x, step ? least + i : least, step ? inverse + i : inverse, step, code, i, n);
+    code_run_w1(x, least, inverse, step, code, i, n);
 }
 
 static void decode(const void *packed, const float *scale, const float *min, int64_t step, float *w, int64_t n)

@@ -30,7 +30,8 @@ static double weight(const struct weight_rows *w, int64_t r, int64_t c)
     }
 }
 
-void ref_linear(const struct weight_rows *w, const float *bias, bool relu, const float *x, int64_t ldx, int64_t m, float *y, int64_t ldy)
+void ref_linear(const struct weight_rows *w, const float *bias, bool relu, const float *x, int64_t ldx, int64_t m, float *y,
+                int64_t ldy)
 {
     for (int64_t i = 0; i < m; i++)
         for (int64_t r = w->row_begin; r < w->row_end; r++) {
@@ -69,7 +70,8 @@ void ref_layer_norm(const float *x, int64_t m, int64_t d, const float *gain, con
     }
 }
 
-/* Element j of the vector at p, which has `width` elements: for Q4 packed nibbles (an even number of bytes), then per group scale, minimum. */
+/* Element j of the vector at p, which has `width` elements: for Q4 packed nibbles (an even number of bytes), then per group
+ * scale, minimum. */
 static double cached(enum format format, const char *p, int64_t width, int64_t j)
 {
     if (format == FORMAT_F16)
@@ -80,9 +82,10 @@ static double cached(enum format format, const char *p, int64_t width, int64_t j
     return nibble(p, j) * f16_load(group, 0) + f16_load(group, 1);
 }
 
-/* One query head over tokens [from, to]: softmax(scale * q.k) weighted sum of v. The scores are computed twice instead of kept. */
-static void ref_head(const struct attention_shape *s, const struct cache_view *c, const char *base, int64_t head, int64_t from, int64_t to,
-                     const float *q, float *out)
+/* One query head over tokens [from, to]: softmax(scale * q.k) weighted sum of v. The scores are computed twice instead of kept.
+ * */
+static void ref_head(const struct attention_shape *s, const struct cache_view *c, const char *base, int64_t head, int64_t from,
+                     int64_t to, const float *q, float *out)
 {
     const int64_t width = s->kv_heads * s->head_dim;
     const int64_t begin = head / (s->heads / s->kv_heads) * s->head_dim;
