@@ -12,7 +12,7 @@ measure() {
     [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || return 0
     say "$name: $*"
     "$@" >"$out/$name.csv.new"
-    { echo "# $* (bench/run.sh $name), ballast $("$ballast" version)"; cat "$out/$name.csv.new"; } >"$results/$name-$machine.csv"
+    { echo "# $* (bench/run.sh $name), $("$ballast" version)"; cat "$out/$name.csv.new"; } >"$results/$name-$machine.csv"
 }
 wanted=("$@")
 mkdir -p "$results"
