@@ -187,20 +187,44 @@ Test(linear, integers_are_exact_for_many_rows)
     }
 }
 
+/* Every way linear() can go, with every format: no combination is left to chance. */
+static void check_every_kernel(int64_t m, int64_t rows, int64_t cols, uint64_t *seed)
+{
+    static const struct {
+        enum cpu_isa isa;
+        enum math math;
+        bool amx;
+    } way[] = {{ISA_SCALAR, MATH_F32, false},
+               {ISA_AVX2, MATH_F32, false},
+               {ISA_AVX512, MATH_F32, false},
+               {ISA_AVX512, MATH_BF16, false},
+               {ISA_AVX512, MATH_BF16, true}};
+
+    for (size_t i = 0; i < sizeof way / sizeof *way; i++)
+        for (int format = 0; format < FORMAT_COUNT; format++) {
+            struct matrix_case t = random_case(seed, m, 1, 1);
+            t.isa = way[i].isa;
+            t.math = way[i].math;
+            t.amx = way[i].amx;
+            t.format = (enum format)format;
+            t.row_begin = 64;
+            t.rows = rows;
+            t.cols = t.ldx = cols;
+            t.ldy = t.row_begin + rows;
+            check_case(&t, seed, true);
+        }
+}
+
 Test(linear, integers_are_exact_over_several_depths_and_chunks)
 {
-    /* More than 2048 columns: partial products are added up. More than 2048 rows of x: several chunks of it. */
+    /* More than 2048 columns: partial products are added up. More than 2048 rows of x: several chunks of it. 1..4, 5..8, 9..16,
+     * 17..32 and more rows go different ways; 40 and 100 rows of W need half a panel and more than one. */
     uint64_t seed = test_seed("integers_are_exact_over_several_depths_and_chunks");
-    const int64_t shape[][3] = {{20, 70, 2048}, {20, 5, 2049}, {270, 3, 4200}, {3, 9, 5000}, {2049, 3, 40}, {2300, 66, 33}};
+    const int64_t shape[][3] = {{1, 5, 2049},  {3, 9, 5000},  {6, 40, 2100}, {16, 5, 4097}, {20, 40, 2049}, {32, 3, 6200},
+                                {33, 5, 4100}, {20, 100, 70}, {1, 100, 31},  {2049, 3, 40}, {2300, 66, 33}};
 
-    for (int round = 0; round < 24; round++) {
-        struct matrix_case t = random_case(&seed, shape[round % 6][0], 1, 1);
-        t.rows = shape[round % 6][1];
-        t.cols = shape[round % 6][2];
-        t.ldx = t.cols;
-        t.ldy = t.row_begin + t.rows;
-        check_case(&t, &seed, true);
-    }
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+        check_every_kernel(shape[i][0], shape[i][1], shape[i][2], &seed);
 }
 
 Test(linear, one_row_one_column_and_none)
