@@ -62,7 +62,7 @@ static inline void run_prompts(const struct fixture *f, const struct arch *a, co
     placement_free(&pl);
 }
 
-/* The reference's rows for the same positions. */
+/* Between the logits of two runs, over every position. */
 static inline double difference_rms(const struct prompt_logits *a, const struct prompt_logits *b)
 {
     double sum = 0;

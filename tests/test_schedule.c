@@ -146,9 +146,9 @@ static bool uses_ring(const struct op *op, int tier)
            ((op->kind == OP_LOAD_WEIGHTS && (op->link == tier || op->link == tier - 1)) || (compute && tier == 0));
 }
 
-static bool same_visit(const struct op *a, const struct op *b, bool row)
+static bool same_visit(const struct op *a, const struct op *b)
 {
-    return a->step == b->step && a->layer == b->layer && (!row || a->batch == b->batch);
+    return a->step == b->step && a->layer == b->layer;
 }
 
 static void assert_rings_are_safe(const struct scene *c, const bool *before)
@@ -158,7 +158,7 @@ static void assert_rings_are_safe(const struct scene *c, const bool *before)
         for (int32_t i = 0; i < c->s.n_ops; i++)
             for (int32_t j = 0; j < i; j++) {
                 const struct op *a = &c->s.op[j], *b = &c->s.op[i];
-                if (uses_ring(a, tier) && uses_ring(b, tier) && a->slot == b->slot && !same_visit(a, b, false))
+                if (uses_ring(a, tier) && uses_ring(b, tier) && a->slot == b->slot && !same_visit(a, b))
                     cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use ring slot %d of tier %d at once",
                               j, i, a->slot, tier);
             }
