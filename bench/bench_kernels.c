@@ -181,48 +181,38 @@ static void linear_run(void *arg)
 /* oneDNN on ready panels: every thread multiplies the same blocks again and again, so that nothing but its product is timed. */
 struct product_job {
     struct pool *pool;
-    const struct product *product[2];
-    int64_t m, k, panels, element_bytes;
+    const struct product *product;
+    int64_t m, n, k;
+    int tasks;
     const char *a, *b;
-    float *c;    /* (threads, m, 64) */
+    float *c;    /* (threads, m, n) */
     char *extra; /* (threads) library scratch */
 };
 
 static void product_task(void *arg, int task, int thread)
 {
     struct product_job *j = arg;
-    float *c = j->c + thread * j->m * PRODUCT_N;
 
-    for (int64_t begin = 0; begin < j->k; begin += PRODUCT_K)
-        onednn_run(j->product[begin > 0], j->a + begin * j->m * j->element_bytes,
-                   j->b + (task * j->k + begin) * PRODUCT_N * j->element_bytes, c, j->extra + thread * PRODUCT_SCRATCH_BYTES);
+    (void)task;
+    onednn_run(j->product, j->a, j->b, j->c + thread * j->m * j->n, j->extra + thread * PRODUCT_SCRATCH_BYTES);
 }
 
 static void product_run(void *arg)
 {
     struct product_job *j = arg;
 
-    pool_run(j->pool, (int)j->panels, product_task, j);
+    pool_run(j->pool, j->tasks, product_task, j);
 }
 
-#define YARD_PANELS 16
-
-static void product_job_make(struct product_job *j, struct pool *pool, enum math math, int64_t m, int64_t k)
+static void product_job_make(struct product_job *j, struct pool *pool, enum math math, int64_t m, int64_t cols)
 {
-    const enum panel_layout layout = onednn_panel_layout(math);
-    const int64_t depth = k < PRODUCT_K ? k : PRODUCT_K;
+    const int64_t k = cols < PRODUCT_K ? cols : PRODUCT_K, n = PRODUCT_PANELS * PRODUCT_N, bytes = math == MATH_BF16 ? 2 : 4;
 
-    *j = (struct product_job){.pool = pool,
-                              .m = m,
-                              .k = k / depth * depth,
-                              .panels = YARD_PANELS,
-                              .element_bytes = math == MATH_BF16 ? 2 : 4};
-    for (int add = 0; add < 2; add++)
-        onednn_product(&j->product[add], math, layout, m, depth, add, NULL);
-    j->a = memset(allocate(m * j->k * j->element_bytes), 0x3c, (size_t)(m * j->k * j->element_bytes));
-    j->b = memset(allocate(YARD_PANELS * j->k * PRODUCT_N * j->element_bytes), 0x3c,
-                  (size_t)(YARD_PANELS * j->k * PRODUCT_N * j->element_bytes));
-    j->c = allocate(pool_threads(pool) * m * PRODUCT_N * 4);
+    *j = (struct product_job){.pool = pool, .m = m, .n = n, .k = k, .tasks = 16 * pool_threads(pool)};
+    onednn_product(&j->product, math, onednn_panel_layout(math), m, n, k, false, NULL);
+    j->a = memset(allocate(m * k * bytes), 0x3c, (size_t)(m * k * bytes));
+    j->b = memset(allocate(n * k * bytes), 0x3c, (size_t)(n * k * bytes));
+    j->c = allocate(pool_threads(pool) * m * n * 4);
     j->extra = allocate(pool_threads(pool) * (int64_t)PRODUCT_SCRATCH_BYTES);
 }
 
@@ -273,7 +263,7 @@ static void bench_linear(struct pool *pool, struct sweep *sweep, enum math math,
     double ratio = 0, yard_flops = 0;
     if (m >= 16) {
         product_job_make(&yard, pool, math, m < 256 ? m / 16 * 16 : 256, cols / 32 * 32);
-        yard_flops = 2.0 * (double)yard.m * (double)yard.k * PRODUCT_N * (double)yard.panels;
+        yard_flops = 2.0 * (double)yard.m * (double)yard.k * (double)yard.n * yard.tasks;
         ratio = race(&kernel, &product, seconds) * flops / yard_flops;
         yard_flops /= product.best_s;
         product_job_free(&yard);

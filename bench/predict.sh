@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Predicted against measured: 12 policies x 2 shapes, with one profile taken before. Nothing here is used to fit anything.
+# Every policy runs ROUNDS times, once in each pass over all of them, so that a slow spell of the machine does not fall on one
+# policy; a row has the median run, and the slowest and fastest.
 #
 #   bench/predict.sh > bench/results/predict-MACHINE.csv
 set -euo pipefail
@@ -21,31 +23,47 @@ policies=(
     "100 0 0 0 100 0|16|1|--compress-cache"
     "50 0 100 0 100 0|4|2|--no-overlap"
 )
-prompt=${PROMPT:-128} gen=${GEN:-16}
+models=(${MODELS:-opt-1.3b opt-2.7b})
+prompt=${PROMPT:-128} gen=${GEN:-8} rounds=${ROUNDS:-3}
 profile "$out/machine.json"
-echo "time,machine,model,policy,prompt,gen,predicted_tok_s,measured_tok_s,relative_error,predicted_prefill_s,measured_prefill_s,predicted_decode_s,measured_decode_s,planned_peak_ram_bytes,measured_peak_ram_bytes,steal_share,tries"
-i=0
-rm -f "$out"/predict-*.trace.csv
-for name in ${MODELS:-opt-1.3b opt-2.7b}; do
-    directory=$(model "$name")
-    for row in "${policies[@]}"; do
-        IFS='|' read -r percent batch batches flags <<<"$row"
-        say "$name $row"
-        args=(-m "$directory" -H "$out/machine.json" -p "$prompt" -n "$gen" -b "$batch" --num-gpu-batches "$batches" --percent "$percent")
-        # shellcheck disable=SC2086  # flags are words
-        "$ballast" predict "${args[@]}" $flags -o csv >"$out/predicted.csv"
-        i=$((i + 1))
-        # a run that the hypervisor disturbed is repeated, and what it took from the last one is in the row
-        for try in 1 2 3; do
+rm -f "$out"/predict-*.trace.csv "$out"/predict-*.runs
+
+# arguments MODEL I: into args, and flags
+arguments() {
+    local percent batch batches
+    IFS='|' read -r percent batch batches flags <<<"${policies[$2]}"
+    args=(-m "$1" -H "$out/machine.json" -p "$prompt" -n "$gen" -b "$batch" --num-gpu-batches "$batches" --percent "$percent")
+}
+
+for round in $(seq "$rounds"); do
+    for name in "${models[@]}"; do
+        directory=$(model "$name")
+        for i in "${!policies[@]}"; do
+            say "round $round of $rounds: $name ${policies[$i]}"
+            arguments "$directory" "$i"
             steal_mark
-            # shellcheck disable=SC2086
-            "$ballast" run "${args[@]}" $flags --scratch-dir "$out" -o csv --trace "$out/predict-$name-$i.trace.csv" >"$out/measured.csv"
-            steal=$(steal_share)
-            awk -v s="$steal" 'BEGIN { exit !(s < 0.02) }' && break
+            # shellcheck disable=SC2086  # flags are words
+            "$ballast" run "${args[@]}" $flags --scratch-dir "$out" -o csv --trace "$out/predict-$name-$i-$round.trace.csv" >"$out/measured.csv"
+            m() { column "$1" <"$out/measured.csv"; }
+            echo "$(m throughput_tok_s),$(m prefill_s),$(m decode_s),$(m peak_bytes.ram),$(steal_share)" >>"$out/predict-$name-$i.runs"
         done
+    done
+done
+
+echo "time,machine,model,policy,prompt,gen,rounds,predicted_tok_s,measured_tok_s,slowest_tok_s,fastest_tok_s,relative_error,predicted_prefill_s,measured_prefill_s,predicted_decode_s,measured_decode_s,planned_peak_ram_bytes,measured_peak_ram_bytes,steal_share"
+for name in "${models[@]}"; do
+    directory=$(model "$name")
+    for i in "${!policies[@]}"; do
+        arguments "$directory" "$i"
+        # shellcheck disable=SC2086
+        "$ballast" predict "${args[@]}" $flags -o csv >"$out/predicted.csv"
         p() { column "$1" <"$out/predicted.csv"; }
-        m() { column "$1" <"$out/measured.csv"; }
-        echo "$(stamp),$machine,$name,\"$(p policy)\",$prompt,$gen,$(p throughput_tok_s),$(m throughput_tok_s),$(m relative_error),$(p prefill_s),$(m prefill_s),$(p decode_s),$(m decode_s),$(p peak_bytes.ram),$(m peak_bytes.ram),$steal,$try"
+        sort -t, -g "$out/predict-$name-$i.runs" | awk -F, -v head="$(stamp),$machine,$name,\"$(p policy)\",$prompt,$gen,$rounds" \
+            -v tok="$(p throughput_tok_s)" -v prefill="$(p prefill_s)" -v decode="$(p decode_s)" -v peak="$(p peak_bytes.ram)" '
+            { t[NR] = $1; a[NR] = $2; d[NR] = $3; b[NR] = $4; s[NR] = $5 }
+            END { k = int((NR + 1) / 2)
+                  printf "%s,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.0f,%.0f,%s\n", head, tok, t[k], t[1], t[NR], (tok - t[k]) / t[k], prefill,
+                         a[k], decode, d[k], peak, b[k], s[k] }'
     done
 done
 "$ballast" validate "$out"/predict-*.trace.csv >&2 || true

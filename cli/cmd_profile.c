@@ -70,6 +70,7 @@ static enum status profile(const struct options *o, struct error *err)
         return error_set(err, STATUS_INVALID, "--math: expected f32 or bf16, found \"%s\"", o->math);
     }
     p.math = o->math;
+    p.rounds = (int)o->repetitions;
     enum status status = free_disk(p.scratch_directory, &p.disk_bytes, err);
     if (status == STATUS_OK) {
         status = profile_measure(&hw, &p, err);
@@ -89,8 +90,9 @@ int cmd_profile(int argc, char **argv)
     static const struct command_usage USAGE = {
         "profile", "-o FILE [--scratch-dir DIR] [OPTIONS]",
         "Measures disk, copies, matrix products and attention on this machine, through the code that a run uses, into a hardware\n"
-        "profile. Takes about 20 seconds and 2 GiB of the disk at --scratch-dir, which is the one that is measured.",
-        OPTION_FILE | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
+        "profile: the mean of -r rounds (3, of about 12 seconds each). Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
+        "measured. Run nothing else meanwhile.",
+        OPTION_FILE | OPTION_REPETITIONS | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
     struct options o;
     struct error err = {0};
     int code;

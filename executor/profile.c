@@ -18,18 +18,6 @@ static double now_s(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, int n)
-{
-    qsort(x, (size_t)n, sizeof *x, by_value);
-    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
-}
-
 static void add_point(struct curve *c, double x, double y)
 {
     if (c->n < CURVE_MAX && y > 0) {
@@ -38,10 +26,32 @@ static void add_point(struct curve *c, double x, double y)
     }
 }
 
-static void tell(const struct profile_options *o, const char *what)
+static int rounds(const struct profile_options *o)
 {
+    return o->rounds > 0 ? o->rounds : 3;
+}
+
+static void tell(const struct profile_options *o, const char *what, int round)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s (%d of %d)", what, round + 1, rounds(o));
     if (o->progress)
-        o->progress(what, o->arg);
+        o->progress(text, o->arg);
+}
+
+/* Round 0, 1, ... of a rate: the mean of the times, as a run adds them up. A machine shared with others has fast and slow spells,
+ * and a median of few rounds is one or the other. */
+static void blend(double *mean, double rate, int round)
+{
+    *mean = round == 0 || *mean <= 0 ? rate : (round + 1) / (round / *mean + 1 / rate);
+}
+
+static void blend_curve(struct curve *mean, const struct curve *one, int round)
+{
+    if (round == 0)
+        *mean = *one;
+    for (int i = 0; i < mean->n; i++)
+        blend(&mean->y[i], one->y[i], round);
 }
 
 /* A small generator for offsets and operands; its quality does not matter. */
@@ -57,8 +67,7 @@ static uint64_t mix(uint64_t *state)
     (128 << 10) /* below: many extents in one job, as look-ups are; from here on: one extent a job, two jobs in flight */
 /* Transfers land all over a buffer the size of a weight ring: a disk reads faster into a few megabytes that stay in the CPU's cache. */
 #define BUFFER_BYTES (256LL << 20)
-#define DISK_SECONDS 0.4
-#define DISK_ROUNDS  3
+#define DISK_SECONDS 0.4 /* for each size, in each round */
 
 struct disk {
     struct io *io;
@@ -121,18 +130,16 @@ static enum status disk_large(struct disk *d, int64_t bytes, bool write, double 
     return s;
 }
 
-/* Every size is visited in each of a few rounds, so that a slow spell of the disk does not fall on one size. */
 static enum status disk_curve(struct disk *d, bool write, struct curve *c, struct error *err)
 {
     static const int64_t sizes[] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 128 << 20};
-    enum { N = sizeof sizes / sizeof sizes[0] };
-    double rate[N][DISK_ROUNDS];
     enum status s = STATUS_OK;
-    for (int round = 0; round < DISK_ROUNDS; round++)
-        for (int i = 0; i < N && s == STATUS_OK; i++)
-            s = (sizes[i] < SMALL_BYTES ? disk_small : disk_large)(d, sizes[i], write, &rate[i][round], err);
-    for (int i = 0; i < N && s == STATUS_OK; i++)
-        add_point(c, (double)sizes[i], median(rate[i], DISK_ROUNDS));
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && s == STATUS_OK; i++) {
+        double rate;
+        s = (sizes[i] < SMALL_BYTES ? disk_small : disk_large)(d, sizes[i], write, &rate, err);
+        if (s == STATUS_OK)
+            add_point(c, (double)sizes[i], rate);
+    }
     return s;
 }
 
@@ -150,31 +157,35 @@ static enum status fill_file(struct disk *d, struct error *err)
     return fsync(d->fd) == 0 ? STATUS_OK : error_set(err, STATUS_RUNTIME, "cannot write the sample file");
 }
 
-static enum status measure_disk(struct link *l, const struct profile_options *o, struct error *err)
+static enum status disk_open(struct disk *d, struct arena *arena, const struct profile_options *o, struct error *err)
 {
-    struct disk d = {.fd = -1, .file_bytes = o->disk_sample_bytes ? o->disk_sample_bytes : 2LL << 30, .seed = 1};
-    struct arena arena;
     void *base;
     bool direct;
-    arena_init(&arena, "profile", 1LL << 30);
-    enum status s = arena_take(&arena, "transfers", BUFFER_BYTES, &base, err);
-    d.buffer = base;
+    *d = (struct disk){.fd = -1, .file_bytes = o->disk_sample_bytes ? o->disk_sample_bytes : 2LL << 30, .seed = 1};
+    enum status s = arena_take(arena, "transfers", BUFFER_BYTES, &base, err);
+    d->buffer = base;
     if (s == STATUS_OK)
-        s = io_new(&d.io, NULL, err);
+        s = io_new(&d->io, NULL, err);
     if (s == STATUS_OK)
-        s = io_open_scratch(o->scratch_directory, d.file_bytes, &d.fd, &direct, err);
+        s = io_open_scratch(o->scratch_directory, d->file_bytes, &d->fd, &direct, err);
+    return s == STATUS_OK ? fill_file(d, err) : s;
+}
+
+static void disk_close(struct disk *d)
+{
+    io_free(d->io);
+    if (d->fd >= 0)
+        close(d->fd);
+}
+
+static enum status measure_disk(struct disk *d, struct link *l, int round, struct error *err)
+{
+    struct curve read = {.n = 0}, write = {.n = 0};
+    enum status s = disk_curve(d, false, &read, err);
     if (s == STATUS_OK)
-        s = fill_file(&d, err);
-    tell(o, "disk reads");
-    if (s == STATUS_OK)
-        s = disk_curve(&d, false, &l->read_bytes_per_s, err);
-    tell(o, "disk writes");
-    if (s == STATUS_OK)
-        s = disk_curve(&d, true, &l->write_bytes_per_s, err);
-    io_free(d.io);
-    if (d.fd >= 0)
-        close(d.fd);
-    arena_free(&arena);
+        s = disk_curve(d, true, &write, err);
+    blend_curve(&l->read_bytes_per_s, &read, round);
+    blend_curve(&l->write_bytes_per_s, &write, round);
     return s;
 }
 
@@ -196,20 +207,17 @@ struct bench {
     enum status status;
 };
 
-/* Calls fn(b, i) until `seconds` have gone; the median time of a call. */
+/* Calls fn(b, i) until `seconds` have gone; the mean time of a call. */
 static double time_calls(struct bench *b, void (*fn)(struct bench *b, int64_t i, void *arg), void *arg, double seconds)
 {
-    enum { MAX = 4096 };
-    static double t[MAX];
-    double start = now_s();
-    int n = 0;
     fn(b, 0, arg); /* warm up: primitives are made at first use */
+    double start = now_s(), end;
+    int64_t n = 0;
     do {
-        double before = now_s();
-        fn(b, n + 1, arg);
-        t[n++] = now_s() - before;
-    } while (n < MAX && (n < 3 || now_s() - start < seconds));
-    return median(t, n);
+        fn(b, ++n, arg);
+        end = now_s();
+    } while (n < 2 || end - start < seconds);
+    return (end - start) / (double)n;
 }
 
 struct product_case {
@@ -226,14 +234,18 @@ static void call_product(struct bench *b, int64_t i, void *arg)
     b->status = s != STATUS_OK ? s : b->status;
 }
 
-static void measure_products(struct bench *b, struct compute *unit, enum format format)
+#define PRODUCT_SECONDS 0.05
+
+static void measure_products(struct bench *b, struct compute *unit, enum format format, int round)
 {
+    struct curve one = {.n = 0};
     static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct product_case c = {format, rows[i], 8192, 2048}, t = {format, rows[i], 2048, 8192};
-        double up = time_calls(b, call_product, &c, 0.12), down = time_calls(b, call_product, &t, 0.12);
-        add_point(&unit->matmul[format], (double)rows[i], 2.0 * 2 * 8192 * 2048 * (double)rows[i] / (up + down));
+        double up = time_calls(b, call_product, &c, PRODUCT_SECONDS), down = time_calls(b, call_product, &t, PRODUCT_SECONDS);
+        add_point(&one, (double)rows[i], 2.0 * 2 * 8192 * 2048 * (double)rows[i] / (up + down));
     }
+    blend_curve(&unit->matmul[format], &one, round);
 }
 
 /* 32 heads of 64, as OPT-1.3B. */
@@ -253,17 +265,17 @@ static void call_attention(struct bench *b, int64_t i, void *arg)
     attention(b->pool, &SHAPE, &view, c->sequences, c->first, c->tokens, c->pad, b->x, 2048, b->y, b->scratch);
 }
 
-static void measure_attention(struct bench *b, struct compute *unit, enum format cache)
+static void measure_attention(struct bench *b, struct compute *unit, enum format cache, int round)
 {
     static const int32_t pad[8] = {0};
     struct attention_case prefill = {cache, 2, 512, 0, pad};
-    double t = time_calls(b, call_attention, &prefill, 0.5);
-    unit->attention_prefill_flops_per_s = 2 * 4.0 * 2048 * 512 * 513 / 2 / t;
+    double t = time_calls(b, call_attention, &prefill, 0.2);
+    blend(&unit->attention_prefill_flops_per_s, 2 * 4.0 * 2048 * 512 * 513 / 2 / t, round);
     static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
     for (int i = 0; i < 3; i++) {
         struct attention_case decode = {formats[i], 8, 1, 511, pad};
         double bytes = 8 * 512.0 * 2 * (double)format_vector_bytes(formats[i], 2048);
-        unit->attention_decode_bytes_per_s[formats[i]] = bytes / time_calls(b, call_attention, &decode, 0.4);
+        blend(&unit->attention_decode_bytes_per_s[formats[i]], bytes / time_calls(b, call_attention, &decode, 0.15), round);
     }
 }
 
@@ -291,12 +303,12 @@ static void call_launches(struct bench *b, int64_t i, void *arg)
         pool_run(b->pool, 2 * b->threads, call_nothing, NULL);
 }
 
-/* Weights in any format are valid numbers if no fp16 field is an infinity: keep every 16-bit word's exponent small. */
+/* Bits that are ordinary numbers in every format, +-1 to 1.5 as fp16 and about 2^-7 as f32: subnormal ones take longer. */
 static void fill_operands(char *operand, int64_t bytes)
 {
     uint64_t seed = 7;
     for (int64_t i = 0; i < bytes / 8; i++)
-        ((uint64_t *)operand)[i] = (mix(&seed) * 0x9e3779b97f4a7c15u) & 0xb3ffb3ffb3ffb3ffu;
+        ((uint64_t *)operand)[i] = (mix(&seed) * 0x9e3779b97f4a7c15u & 0x81ff81ff81ff81ffu) | 0x3c003c003c003c00u;
 }
 
 static enum status bench_open(struct bench *b, int threads, enum math math, struct error *err)
@@ -337,58 +349,56 @@ static int64_t scratch_bytes(int threads, enum math math)
     return ((products > attend ? products : attend) + (1 << 20) - 1) >> 20 << 20;
 }
 
-static enum status measure_compute(struct compute *unit, const struct profile_options *o, int threads, struct error *err)
+static void describe_compute(struct compute *unit, const struct bench *b)
 {
-    struct bench b;
-    bool bf16 = o->math ? strcmp(o->math, "bf16") == 0 : cpu_has_bf16();
-    enum status s = bench_open(&b, threads, bf16 ? MATH_BF16 : MATH_F32, err);
-    if (s == STATUS_OK) {
-        unit->activation = FORMAT_F32;
-        unit->threads = threads;
-        snprintf(unit->math, sizeof unit->math, "%s", bf16 ? "bf16" : "f32");
-        unit->workspace_bytes = scratch_bytes(threads, b.math);
-        tell(o, "matrix products");
-        measure_products(&b, unit, FORMAT_F16);
-        measure_products(&b, unit, FORMAT_Q4);
-        measure_products(&b, unit, FORMAT_F32);
-        tell(o, "attention");
-        measure_attention(&b, unit, bf16 ? FORMAT_F16 : FORMAT_F32);
-        unit->memory_bytes_per_s = 5.0 * ROWS_MAX * 2048 * 4 / time_calls(&b, call_passes, NULL, 0.2);
-        unit->launch_s = time_calls(&b, call_launches, NULL, 0.1);
-        s = b.status;
-    }
-    pool_free(b.pool);
-    arena_free(&b.arena);
-    return s;
+    unit->activation = FORMAT_F32;
+    unit->threads = b->threads;
+    snprintf(unit->math, sizeof unit->math, "%s", b->math == MATH_BF16 ? "bf16" : "f32");
+    unit->workspace_bytes = scratch_bytes(b->threads, b->math);
+}
+
+static enum status measure_compute(struct bench *b, struct compute *unit, int round)
+{
+    measure_products(b, unit, FORMAT_F16, round);
+    measure_products(b, unit, FORMAT_Q4, round);
+    measure_products(b, unit, FORMAT_F32, round);
+    measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, round);
+    blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.1), round);
+    double launch_s = time_calls(b, call_launches, NULL, 0.05);
+    unit->launch_s += (launch_s - unit->launch_s) / (round + 1); /* a time already */
+    return b->status;
 }
 
 /* -- copies ----------------------------------------------------------------------------------------------------------- */
 
-static enum status measure_copies(struct link *l, struct error *err)
+#define COPY_BYTES (256LL << 20) /* out of the caches */
+#define COPIES     64
+
+static enum status copy_open(struct arena *arena, void **src, void **dst, struct error *err)
 {
-    struct arena arena;
-    void *src, *dst;
-    int64_t all = 256LL << 20;
-    arena_init(&arena, "profile", 1LL << 30);
-    enum status s = arena_take(&arena, "from", all, &src, err);
+    enum status s = arena_take(arena, "from", COPY_BYTES, src, err);
     if (s == STATUS_OK)
-        s = arena_take(&arena, "to", all, &dst, err);
-    for (int64_t bytes = 16 << 10; bytes <= 64 << 20 && s == STATUS_OK; bytes *= 4) {
-        double t[64];
-        memset(src, 1, (size_t)all);
-        memset(dst, 2, (size_t)all);
-        for (int i = 0; i < 64; i++) {
-            int64_t at = i * bytes % (all - bytes + 1);
-            double before = now_s();
-            memcpy((char *)dst + at, (char *)src + at, (size_t)bytes);
-            t[i] = now_s() - before;
-        }
-        double rate = (double)bytes / median(t, 64);
-        add_point(&l->read_bytes_per_s, (double)bytes, rate);
-        add_point(&l->write_bytes_per_s, (double)bytes, rate);
+        s = arena_take(arena, "to", COPY_BYTES, dst, err);
+    if (s == STATUS_OK) {
+        memset(*src, 1, COPY_BYTES);
+        memset(*dst, 2, COPY_BYTES);
     }
-    arena_free(&arena);
     return s;
+}
+
+static void measure_copies(const char *src, char *dst, struct link *l, int round)
+{
+    struct curve one = {.n = 0};
+    for (int64_t bytes = 16 << 10; bytes <= 64 << 20; bytes *= 4) {
+        double start = now_s();
+        for (int i = 0; i < COPIES; i++) {
+            int64_t at = i * bytes % (COPY_BYTES - bytes + 1);
+            memcpy(dst + at, src + at, (size_t)bytes);
+        }
+        add_point(&one, (double)bytes, (double)(COPIES * bytes) / (now_s() - start));
+    }
+    blend_curve(&l->read_bytes_per_s, &one, round);
+    blend_curve(&l->write_bytes_per_s, &one, round);
 }
 
 /* -- the machine -------------------------------------------------------------------------------------------------------- */
@@ -400,10 +410,10 @@ static void set_tier(struct tier *t, const char *name, enum tier_kind kind, int6
     t->capacity_bytes = bytes;
 }
 
-enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err)
+static void describe_machine(struct hardware *hw, const struct profile_options *o)
 {
     bool device = o->device_bytes > 0;
-    int disk_link = device ? 1 : 0;
+    int ram = device ? 1 : 0;
     memset(hw, 0, sizeof *hw);
     snprintf(hw->name, sizeof hw->name, "%s", o->name);
     snprintf(hw->estimate, sizeof hw->estimate, "measured");
@@ -411,20 +421,45 @@ enum status profile_measure(struct hardware *hw, const struct profile_options *o
     hw->n_computes = device ? 2 : 1;
     if (device)
         set_tier(&hw->tier[0], "device", TIER_DEVICE, o->device_bytes);
-    set_tier(&hw->tier[disk_link], "ram", TIER_HOST, o->ram_bytes);
-    set_tier(&hw->tier[disk_link + 1], "disk", TIER_DISK, o->disk_bytes);
-    enum status s = measure_disk(&hw->link[disk_link], o, err);
-    if (device && s == STATUS_OK) {
-        tell(o, "copies");
-        s = measure_copies(&hw->link[0], err);
+    set_tier(&hw->tier[ram], "ram", TIER_HOST, o->ram_bytes);
+    set_tier(&hw->tier[ram + 1], "disk", TIER_DISK, o->disk_bytes);
+}
+
+enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err)
+{
+    bool device = o->device_bytes > 0, bf16 = o->math ? strcmp(o->math, "bf16") == 0 : cpu_has_bf16();
+    struct disk disk;
+    struct bench bench = {.pool = NULL};
+    struct arena arena;
+    void *src = NULL, *dst = NULL;
+    describe_machine(hw, o);
+    arena_init(&arena, "profile", 1LL << 30);
+    tell(o, "preparing", 0);
+    enum status s = disk_open(&disk, &arena, o, err);
+    if (device && s == STATUS_OK)
+        s = copy_open(&arena, &src, &dst, err);
+    if (s == STATUS_OK)
+        s = bench_open(&bench, o->threads, bf16 ? MATH_BF16 : MATH_F32, err);
+    for (int round = 0; round < rounds(o) && s == STATUS_OK; round++) {
+        tell(o, "disk", round);
+        s = measure_disk(&disk, &hw->link[device ? 1 : 0], round, err);
+        if (device)
+            measure_copies(src, dst, &hw->link[0], round);
+        tell(o, "matrix products and attention", round);
+        if (s == STATUS_OK)
+            s = measure_compute(&bench, &hw->compute[0], round);
     }
     if (s == STATUS_OK)
-        s = measure_compute(&hw->compute[0], o, o->threads, err);
+        describe_compute(&hw->compute[0], &bench);
     snprintf(hw->compute[0].name, sizeof hw->compute[0].name, "%s", device ? "device" : "cpu");
     if (device) {
         hw->compute[1] = hw->compute[0];
         hw->compute[1].tier = 1;
         snprintf(hw->compute[1].name, sizeof hw->compute[1].name, "cpu");
     }
+    disk_close(&disk);
+    pool_free(bench.pool);
+    arena_free(&bench.arena);
+    arena_free(&arena);
     return s;
 }

@@ -15,12 +15,14 @@ struct profile_options {
     int64_t device_bytes;          /* > 0: a third tier in front, an arena on the CPU joined by real copies, as a GPU would be */
     const char *math;              /* "f32", "bf16"; NULL: bf16 where the CPU multiplies it natively */
     int64_t disk_sample_bytes;     /* size of the file that is read; 0: 2 GiB */
+    int rounds;                    /* of every measurement, one after the other; 0: 3 */
     void (*progress)(const char *what, void *arg); /* may be NULL */
     void *arg;
 };
 
-/* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 20 seconds. Rates are medians; a rate by size is that of transfers
- * of this size one after the other as the engine issues them, so latencies are part of it and the latency fields are 0. */
+/* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 12 seconds a round. A rate is that of the mean time over the
+ * rounds; a rate by size is that of transfers of this size one after the other as the engine issues them, so latencies are part of
+ * it and the latency fields are 0. */
 enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err);
 
 #endif

@@ -2,8 +2,9 @@
  *
  * Few rows of x: each weight is read once from memory, converted in registers and multiplied at once, so that the time is that
  * of reading W: on AMX tiles for bf16 where there are any (up to TILE_M_MAX rows), else with dot products (up to DOT_MAX_*).
- * More rows: a panel is converted into the thread's scratch, where it stays in cache, and oneDNN multiplies blocks of x with
- * it; the products are 64 columns wide and at most PRODUCT_K deep, whatever the matrix.
+ * More rows: a few panels side by side, PRODUCT_K columns of them at a time, are converted into the thread's scratch, where they
+ * stay in cache, and oneDNN multiplies blocks of x with them. x is read again for every group of panels: two of them halve that
+ * traffic between the cache levels, and leave the second level room for a block of x.
  *
  * What a result depends on. One y[i, r] is computed by one thread, from x[i] and W[r] alone, over the columns in a fixed
  * order; so it does not depend on the number of threads, nor on how W is cut into pieces. All ways round the operands alike,
@@ -20,8 +21,8 @@
 
 #define DOT_MAX_F32  8 /* above these, a panel converted for oneDNN costs less than more dot products (bench_kernels) */
 #define DOT_MAX_BF16 4
-#define M_BLOCK      256  /* rows of x in one product: 64 KiB of results stay in cache */
-#define M_CHUNK      2048 /* rows of x converted at a time: bounds the scratch; the panel's conversion is then about 2 % */
+#define M_BLOCK      256  /* rows of x in one product */
+#define M_CHUNK      1024 /* rows of x between two conversions of a panel: bounds the scratch */
 #define M_STEP       16   /* rows of x are padded to this, so that oneDNN sees few shapes and never its kernels for tiny m */
 
 static int64_t min64(int64_t a, int64_t b)
@@ -56,8 +57,8 @@ static struct layout scratch_layout(enum math math, int64_t m, int64_t cols)
     const int64_t bytes = element_bytes(math);
     struct layout s = {
         .x_bytes = round_up(min64(m, M_CHUNK), M_STEP) * padded * bytes,
-        .panel_bytes = PANEL_N * padded * bytes,
-        .result_bytes = M_BLOCK * PANEL_N * (int64_t)sizeof(float),
+        .panel_bytes = PRODUCT_PANELS * PANEL_N * min64(padded, PRODUCT_K) * bytes,
+        .result_bytes = M_CHUNK * PRODUCT_PANELS * PANEL_N * (int64_t)sizeof(float),
         .group_bytes = 2 * padded * (int64_t)sizeof(float),
     };
 
@@ -87,9 +88,10 @@ struct call {
     int64_t ldy;
     struct layout size;
     char *scratch;
-    int64_t panels, m_parts; /* tasks: panels x parts of the chunk's blocks */
-    /* compiled products for [full block, last block][full depth, last depth][first depth or further ones] */
-    const struct product *product[2][2][2];
+    int64_t panels;         /* of 64 rows */
+    int64_t group, m_parts; /* many rows of x: a task is a group of panels x a part of the chunk's blocks */
+    /* compiled products for [full block, last block][full group, last group][full depth, last depth][first depth, further ones] */
+    const struct product *product[2][2][2][2];
     atomic_int library_error;
 };
 
@@ -113,8 +115,9 @@ static struct thread_scratch thread_scratch(const struct call *c, int thread)
     return t;
 }
 
-/* Rows 64*index.. of the piece; for Q4 that is one block, whose scales and minima are widened into the scratch. */
-static struct weight_panel panel_view(const struct call *c, int64_t index, const struct thread_scratch *t)
+/* Rows 64*index.. of the piece, for columns [begin, begin + k); for Q4 that is one block, whose scales and minima there are
+ * widened into the scratch. */
+static struct weight_panel panel_view(const struct call *c, int64_t index, int64_t begin, int64_t k, const struct thread_scratch *t)
 {
     const char *data = c->w->data;
     struct weight_panel p = {.format = c->w->format, .rows = min64(PANEL_N, c->rows - index * PANEL_N), .cols = c->cols};
@@ -123,8 +126,9 @@ static struct weight_panel panel_view(const struct call *c, int64_t index, const
         const char *block = data + index * format_matrix_bytes(FORMAT_Q4, Q4_GROUP, c->cols);
         p.row_stride = (c->cols + 1) / 2;
         p.data = block + 4 * c->cols;
-        c->kernel->widen_f16(block, c->cols, c->padded, t->scale);
-        c->kernel->widen_f16(block + 2 * c->cols, c->cols, c->padded, t->min);
+        const int64_t n = min64(k, c->cols - begin);
+        c->kernel->widen_f16(block + 2 * begin, n, k, t->scale + begin);
+        c->kernel->widen_f16(block + 2 * (c->cols + begin), n, k, t->min + begin);
         p.scale = t->scale;
         p.min = t->min;
     } else {
@@ -157,7 +161,7 @@ static void dot_task(void *arg, int task, int thread)
 {
     const struct call *c = arg;
     const struct thread_scratch t = thread_scratch(c, thread);
-    const struct weight_panel p = panel_view(c, task, &t);
+    const struct weight_panel p = panel_view(c, task, 0, c->padded, &t);
     float dot[DOT_ROWS * DOT_M];
     const char *row[DOT_ROWS];
 
@@ -187,23 +191,24 @@ static void pack_task(void *arg, int task, int thread)
                           (uint16_t *)(void *)c->scratch);
 }
 
-static void store_block(const struct call *c, int64_t panel, int64_t rows, int64_t i0, const float *result)
+/* y's columns of `rows` weight rows from `column` on = m results, `stride` apart, finished */
+static void store_results(const struct call *c, int64_t column, int64_t rows, int64_t i0, int64_t m, const float *result,
+                          int64_t stride)
 {
-    const int64_t column = c->w->row_begin + panel * PANEL_N;
-    const float *bias = c->bias ? c->bias + column : NULL;
+    const int64_t to = c->w->row_begin + column;
 
-    for (int64_t i = 0; i < min64(M_BLOCK, c->m - i0); i++)
-        c->kernel->finish(result + i * PANEL_N, bias, c->relu, rows, c->y + (i0 + i) * c->ldy + column);
+    for (int64_t i = 0; i < m; i++)
+        c->kernel->finish(result + i * stride, c->bias ? c->bias + to : NULL, c->relu, rows, c->y + (i0 + i) * c->ldy + to);
 }
 
 static void tile_task(void *arg, int task, int thread)
 {
     const struct call *c = arg;
     const struct thread_scratch t = thread_scratch(c, thread);
-    const struct weight_panel p = panel_view(c, task, &t);
+    const struct weight_panel p = panel_view(c, task, 0, c->padded, &t);
 
     c->kernel->tiles(&p, (const uint16_t *)(const void *)c->scratch, c->padded, (int)((c->m + 15) / 16), t.result);
-    store_block(c, task, p.rows, 0, t.result);
+    store_results(c, (int64_t)task * PANEL_N, p.rows, 0, c->m, t.result, PANEL_N);
 }
 
 /* -- many rows of x: panels and products --------------------------------------------------------------------------------- */
@@ -212,14 +217,18 @@ static int64_t depth(const struct call *c, int64_t begin)
     return min64(PRODUCT_K, c->padded - begin);
 }
 
-static void fill_panel(const struct call *c, const struct weight_panel *p, char *panel)
+/* Columns [begin, ..) of the panels first .. first + n - 1, one after the other. */
+static void fill_panels(const struct call *c, int64_t first, int64_t n, int64_t begin, const struct thread_scratch *t)
 {
-    for (int64_t begin = 0; begin < c->padded; begin += PRODUCT_K) {
-        char *out = panel + begin * PANEL_N * element_bytes(c->math);
+    const int64_t k = depth(c, begin);
+
+    for (int64_t i = 0; i < n; i++) {
+        const struct weight_panel p = panel_view(c, first + i, begin, k, t);
+        char *out = t->panel + i * PANEL_N * k * element_bytes(c->math);
         if (c->math == MATH_BF16)
-            c->kernel->fill_bf16(p, begin, depth(c, begin), c->layout, (uint16_t *)(void *)out);
+            c->kernel->fill_bf16(&p, begin, k, c->layout, (uint16_t *)(void *)out);
         else
-            c->kernel->fill_f32(p, begin, depth(c, begin), c->layout, (float *)(void *)out);
+            c->kernel->fill_f32(&p, begin, k, c->layout, (float *)(void *)out);
     }
 }
 
@@ -229,45 +238,39 @@ static char *x_copy(const struct call *c, int64_t begin, int64_t i)
     return c->scratch + (begin * round_up(c->m, M_STEP) + i * depth(c, begin)) * element_bytes(c->math);
 }
 
-static void block_product(struct call *c, int64_t i0, const struct thread_scratch *t)
-{
-    const int last_block = c->m - i0 < M_BLOCK;
-
-    for (int64_t begin = 0; begin < c->padded; begin += PRODUCT_K) {
-        const struct product *product = c->product[last_block][depth(c, begin) < PRODUCT_K][begin > 0];
-        const char *b = t->panel + begin * PANEL_N * element_bytes(c->math);
-        const int rc = onednn_run(product, x_copy(c, begin, i0), b, t->result, t->library);
-        if (rc != 0)
-            atomic_store(&c->library_error, rc);
-    }
-}
-
 static void panel_task(void *arg, int task, int thread)
 {
     struct call *c = arg;
     const struct thread_scratch t = thread_scratch(c, thread);
-    const int64_t panel = task / c->m_parts, part = task % c->m_parts;
-    const struct weight_panel p = panel_view(c, panel, &t);
+    const int64_t first = task / c->m_parts * c->group, part = task % c->m_parts;
+    const int64_t n = min64(c->group, c->panels - first), width = n * PANEL_N;
 
-    fill_panel(c, &p, t.panel);
-    for (int64_t i0 = part * M_BLOCK; i0 < c->m; i0 += c->m_parts * M_BLOCK) {
-        block_product(c, i0, &t);
-        store_block(c, panel, p.rows, i0, t.result);
+    for (int64_t begin = 0; begin < c->padded; begin += PRODUCT_K) {
+        fill_panels(c, first, n, begin, &t);
+        for (int64_t i0 = part * M_BLOCK; i0 < c->m; i0 += c->m_parts * M_BLOCK) {
+            const struct product *product =
+                c->product[c->m - i0 < M_BLOCK][n < c->group][depth(c, begin) < PRODUCT_K][begin > 0];
+            const int rc = onednn_run(product, x_copy(c, begin, i0), t.panel, t.result + i0 * width, t.library);
+            if (rc != 0)
+                atomic_store(&c->library_error, rc);
+        }
     }
+    for (int64_t i0 = part * M_BLOCK; i0 < c->m; i0 += c->m_parts * M_BLOCK)
+        store_results(c, first * PANEL_N, min64(width, c->rows - first * PANEL_N), i0, min64(M_BLOCK, c->m - i0),
+                      t.result + i0 * width, width);
 }
 
 static enum status get_products(struct call *c, struct error *err)
 {
-    const int64_t m[2] = {M_BLOCK, round_up(c->m % M_BLOCK, M_STEP)};
-    const int64_t k[2] = {PRODUCT_K, c->padded % PRODUCT_K};
+    const int64_t m[2] = {c->m < M_BLOCK ? 0 : M_BLOCK, round_up(c->m % M_BLOCK, M_STEP)};
+    const int64_t n[2] = {c->panels < c->group ? 0 : c->group * PANEL_N, c->panels % c->group * PANEL_N};
+    const int64_t k[2] = {c->padded < PRODUCT_K ? 0 : PRODUCT_K, c->padded % PRODUCT_K};
     enum status status = STATUS_OK;
 
-    for (int i = 0; i < 8 && status == STATUS_OK; i++) {
-        const int a = i >> 2, b = i >> 1 & 1, add = i & 1;
-        const bool wanted = m[a] > 0 && k[b] > 0 && (a == 1 || c->m >= M_BLOCK) && (b == 1 || c->padded >= PRODUCT_K) &&
-                            (!add || c->padded > PRODUCT_K);
-        if (wanted)
-            status = onednn_product(&c->product[a][b][add], c->math, c->layout, m[a], k[b], add, err);
+    for (int i = 0; i < 16 && status == STATUS_OK; i++) {
+        const int im = i >> 3, in = i >> 2 & 1, ik = i >> 1 & 1, add = i & 1;
+        if (m[im] && n[in] && k[ik] && (!add || c->padded > PRODUCT_K))
+            status = onednn_product(&c->product[im][in][ik][add], c->math, c->layout, m[im], n[in], k[ik], add, err);
     }
     return status;
 }
@@ -320,25 +323,27 @@ static enum status multiply_tiles(struct pool *p, struct call *c)
     return STATUS_OK;
 }
 
-/* With fewer panels than would keep the threads evenly busy, the blocks of x are shared out too, and panels converted more than
- * once. */
-static int64_t parts_for(const struct call *c, int threads)
+/* Wide groups of panels read x least often; but there must be enough tasks to keep the threads evenly busy. With fewer panels
+ * than that, the blocks of x are shared out too, and panels converted more than once. */
+static void share_out(struct call *c, int threads)
 {
-    const int64_t blocks = (c->m + M_BLOCK - 1) / M_BLOCK;
-    const int64_t wanted = threads > 1 ? (4 * threads + c->panels - 1) / c->panels : 1;
+    const int64_t tasks = threads > 1 ? 4 * (int64_t)threads : 1, blocks = (c->m + M_BLOCK - 1) / M_BLOCK;
 
-    return min64(blocks, wanted);
+    c->group = PRODUCT_PANELS;
+    while (c->group > 1 && (c->panels + c->group - 1) / c->group < tasks)
+        c->group /= 2;
+    c->m_parts = min64(blocks, (tasks + c->panels - 1) / c->panels);
 }
 
 static enum status multiply_many(struct pool *p, struct call *c, struct error *err)
 {
+    share_out(c, pool_threads(p));
     const enum status status = get_products(c, err);
 
     if (status != STATUS_OK)
         return status;
-    c->m_parts = parts_for(c, pool_threads(p));
     pool_run(p, (int)round_up(c->m, M_STEP), copy_for_products, c);
-    pool_run(p, (int)(c->panels * c->m_parts), panel_task, c);
+    pool_run(p, (int)((c->panels + c->group - 1) / c->group * c->m_parts), panel_task, c);
     if (c->library_error)
         return error_set(err, STATUS_RUNTIME, "oneDNN: a product failed with status %d", c->library_error);
     return STATUS_OK;

@@ -26,7 +26,7 @@ typedef const dnnl_memory_desc_t *md_view;
 struct product {
     enum math math;
     enum panel_layout layout;
-    int64_t m, k;
+    int64_t m, n, k;
     bool add;
     dnnl_primitive_t primitive;
     md_handle a, b, c, scratch;
@@ -126,8 +126,8 @@ static dnnl_status_t describe_memory(struct product *p)
 {
     const dnnl_data_type_t type = p->math == MATH_BF16 ? dnnl_bf16 : dnnl_f32;
     const dnnl_dims_t a_dims = {p->m, p->k}, a_strides = {p->k, 1};
-    const dnnl_dims_t b_dims = {p->k, PRODUCT_N}, b_strides = {1, p->k};
-    const dnnl_dims_t c_dims = {p->m, PRODUCT_N}, c_strides = {PRODUCT_N, 1};
+    const dnnl_dims_t b_dims = {p->k, p->n}, b_strides = {1, p->k};
+    const dnnl_dims_t c_dims = {p->m, p->n}, c_strides = {p->n, 1};
     dnnl_status_t rc = md_strided(&p->a, type, a_dims, a_strides);
 
     if (rc == dnnl_success && p->layout == PANEL_ROWS)
@@ -221,8 +221,8 @@ static enum status compile(struct product *p, bool *reference, struct error *err
         status = library_failed(err, p->math == MATH_BF16 ? "making a bf16 product" : "making an f32 product", rc);
     else if (dnnl_memory_desc_get_size(view(&p->scratch)) > PRODUCT_SCRATCH_BYTES)
         status =
-            error_set(err, STATUS_RUNTIME, "oneDNN: a product (m %lld, k %lld) wants %zu bytes of scratch, expected at most %d",
-                      (long long)p->m, (long long)p->k, dnnl_memory_desc_get_size(view(&p->scratch)), PRODUCT_SCRATCH_BYTES);
+            error_set(err, STATUS_RUNTIME, "oneDNN: a product (m %lld, n %lld, k %lld) wants %zu bytes of scratch, expected at most %d",
+                      (long long)p->m, (long long)p->n, (long long)p->k, dnnl_memory_desc_get_size(view(&p->scratch)), PRODUCT_SCRATCH_BYTES);
     if (pd)
         dnnl_primitive_desc_destroy(pd);
     if (ops)
@@ -232,7 +232,7 @@ static enum status compile(struct product *p, bool *reference, struct error *err
     return status;
 }
 
-static struct product *product_alloc(enum math math, enum panel_layout layout, int64_t m, int64_t k, bool add)
+static struct product *product_alloc(enum math math, enum panel_layout layout, int64_t m, int64_t n, int64_t k, bool add)
 {
     struct product *p = calloc(1, sizeof *p);
 
@@ -240,15 +240,16 @@ static struct product *product_alloc(enum math math, enum panel_layout layout, i
         p->math = math;
         p->layout = layout;
         p->m = m;
+        p->n = n;
         p->k = k;
         p->add = add;
     }
     return p;
 }
 
-static bool layout_is_fast(enum math math, enum panel_layout layout, int64_t m, int64_t k)
+static bool layout_is_fast(enum math math, enum panel_layout layout, int64_t m, int64_t n, int64_t k)
 {
-    struct product *p = product_alloc(math, layout, m, k, false);
+    struct product *p = product_alloc(math, layout, m, n, k, false);
     bool reference = true;
     const bool works = p && compile(p, &reference, NULL) == STATUS_OK;
 
@@ -261,7 +262,8 @@ enum panel_layout onednn_panel_layout(enum math math)
     pthread_mutex_lock(&lock);
     if (chosen_layout[math] < 0) {
         /* A large and a small shape stand for the others. */
-        if (layout_is_fast(math, PANEL_BLOCKED, 256, PRODUCT_K) && layout_is_fast(math, PANEL_BLOCKED, 16, 32))
+        if (layout_is_fast(math, PANEL_BLOCKED, 256, PRODUCT_PANELS * PRODUCT_N, PRODUCT_K) &&
+            layout_is_fast(math, PANEL_BLOCKED, 16, PRODUCT_N, 32))
             chosen_layout[math] = PANEL_BLOCKED;
         else
             chosen_layout[math] = PANEL_ROWS;
@@ -271,26 +273,26 @@ enum panel_layout onednn_panel_layout(enum math math)
     return layout;
 }
 
-static const struct product *find(enum math math, enum panel_layout layout, int64_t m, int64_t k, bool add)
+static const struct product *find(enum math math, enum panel_layout layout, int64_t m, int64_t n, int64_t k, bool add)
 {
     const struct product *p = made;
 
-    while (p && !(p->math == math && p->layout == layout && p->m == m && p->k == k && p->add == add))
+    while (p && !(p->math == math && p->layout == layout && p->m == m && p->n == n && p->k == k && p->add == add))
         p = p->next;
     return p;
 }
 
-enum status onednn_product(const struct product **out, enum math math, enum panel_layout layout, int64_t m, int64_t k, bool add,
-                           struct error *err)
+enum status onednn_product(const struct product **out, enum math math, enum panel_layout layout, int64_t m, int64_t n, int64_t k,
+                           bool add, struct error *err)
 {
     enum status status = STATUS_OK;
     struct product *fresh = NULL;
 
     pthread_mutex_lock(&lock);
-    *out = find(math, layout, m, k, add);
+    *out = find(math, layout, m, n, k, add);
     if (*out)
         goto done;
-    fresh = product_alloc(math, layout, m, k, add);
+    fresh = product_alloc(math, layout, m, n, k, add);
     if (!fresh) {
         status = error_set(err, STATUS_RUNTIME, "oneDNN: out of memory for a product");
         goto done;
