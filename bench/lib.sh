@@ -1,4 +1,6 @@
 # lib.sh - what the bench scripts share. Sourced, with the repository root as working directory.
+# shellcheck source=scripts/csv.sh
+. scripts/csv.sh
 ballast=${BALLAST:-build/ballast}
 out=build/bench
 models=$out/models
@@ -6,25 +8,6 @@ machine=${MACHINE:-$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -1 |
 mkdir -p "$out" "$models"
 
 say() { echo "bench: $*" >&2; }
-
-# column NAME < CSV: that column of every row; quoted cells may hold commas.
-column() {
-    awk -v want="$1" '
-        function cells(line, to,    n, i, c, quoted, field) {
-            n = 0; field = ""; quoted = 0
-            for (i = 1; i <= length(line); i++) {
-                c = substr(line, i, 1)
-                if (c == "\"") quoted = !quoted
-                else if (c == "," && !quoted) { to[++n] = field; field = "" }
-                else field = field c
-            }
-            to[++n] = field
-            return n
-        }
-        { sub(/\r$/, "") }
-        NR == 1 { n = cells($0, name); for (i = 1; i <= n; i++) if (name[i] == want) at = i; next }
-        { cells($0, value); print value[at] }'
-}
 
 # profile [OPTIONS]: measures this machine once per file.
 profile() {

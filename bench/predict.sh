@@ -23,7 +23,7 @@ policies=(
     "100 0 0 0 100 0|16|1|--compress-cache"
     "50 0 100 0 100 0|4|2|--no-overlap"
 )
-models=(${MODELS:-opt-1.3b opt-2.7b})
+shapes=(${MODELS:-opt-1.3b opt-2.7b})
 prompt=${PROMPT:-128} gen=${GEN:-8} rounds=${ROUNDS:-3}
 profile "$out/machine.json"
 rm -f "$out"/predict-*.trace.csv "$out"/predict-*.runs
@@ -36,7 +36,7 @@ arguments() {
 }
 
 for round in $(seq "$rounds"); do
-    for name in "${models[@]}"; do
+    for name in "${shapes[@]}"; do
         directory=$(model "$name")
         for i in "${!policies[@]}"; do
             say "round $round of $rounds: $name ${policies[$i]}"
@@ -51,7 +51,7 @@ for round in $(seq "$rounds"); do
 done
 
 echo "time,machine,model,policy,prompt,gen,rounds,predicted_tok_s,measured_tok_s,slowest_tok_s,fastest_tok_s,relative_error,predicted_prefill_s,measured_prefill_s,predicted_decode_s,measured_decode_s,planned_peak_ram_bytes,measured_peak_ram_bytes,steal_share"
-for name in "${models[@]}"; do
+for name in "${shapes[@]}"; do
     directory=$(model "$name")
     for i in "${!policies[@]}"; do
         arguments "$directory" "$i"

@@ -23,7 +23,7 @@ enum status setting_search(struct setting *s, const struct options *o, struct er
     status = search(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, err);
     s->policy = s->plan.policy;
     s->planned = true;
-    return status;
+    return status == STATUS_OK ? placement_shorten(&s->arch, &s->hardware, &s->workload, &s->policy, err) : status;
 }
 
 /* Times at the realised fractions, peaks from the placement itself. */

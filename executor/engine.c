@@ -178,6 +178,7 @@ static enum status record(const struct engine *e, struct trace *trace, struct er
                                     .layer = op->layer,
                                     .batch = op->batch,
                                     .bytes = op->bytes,
+                                    .flops = op->flops,
                                     .start_ns = t->start_ns,
                                     .end_ns = t->end_ns,
                                     .waits_for = t->waits_for};

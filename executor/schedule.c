@@ -94,6 +94,24 @@ static int32_t emit(struct builder *b, struct op op, const int32_t *deps, int n)
     return s->n_ops++;
 }
 
+/* The state of a turn over a link, on its way up or down. */
+static int32_t move_state(struct builder *b, const struct turn *t, enum op_kind kind, int link, int64_t bytes,
+                          const int32_t *deps, int n)
+{
+    bool down = kind == OP_STORE_CACHE || kind == OP_STORE_HIDDEN;
+    return emit(b,
+                (struct op){.kind = (int16_t)kind,
+                            .resource = (int16_t)(down ? resource_link_write(link) : resource_link_read(link)),
+                            .link = (int16_t)link,
+                            .cache_slot = (int16_t)(t->attention % 2),
+                            .hidden_slot = (int16_t)(t->number % 3),
+                            .step = t->step,
+                            .layer = t->layer,
+                            .batch = t->batch,
+                            .bytes = bytes},
+                deps, n);
+}
+
 static bool is_attention(const struct builder *b, const struct turn *t)
 {
     return b->a->layer[t->layer].kind == LAYER_ATTENTION;
@@ -138,7 +156,7 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
                                  .slot = (int16_t)slot,
                                  .step = t->step,
                                  .layer = t->layer,
-                                 .batch = 0,
+                                 .batch = t->batch,
                                  .bytes = bytes},
                      deps, n);
         b->ring_load[slot][link][part] = below;
@@ -181,16 +199,7 @@ static void load_cache(struct builder *b, const struct turn *t)
                           use->store[link]};
         if (bytes == 0)
             continue;
-        below = emit(b,
-                     (struct op){.kind = OP_LOAD_CACHE,
-                                 .resource = (int16_t)resource_link_read(link),
-                                 .link = (int16_t)link,
-                                 .cache_slot = (int16_t)(t->attention % 2),
-                                 .step = t->step,
-                                 .layer = t->layer,
-                                 .batch = t->batch,
-                                 .bytes = bytes},
-                     deps, 5);
+        below = move_state(b, t, OP_LOAD_CACHE, link, bytes, deps, 5);
         next.load[link] = below;
     }
     /* the slot's earlier stores still guard the new rows written by this turn's compute */
@@ -209,16 +218,7 @@ static void store_cache(struct builder *b, const struct turn *t, int32_t compute
         if (bytes == 0)
             continue;
         int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE}; /* the slot below may still be going down */
-        above = emit(b,
-                     (struct op){.kind = OP_STORE_CACHE,
-                                 .resource = (int16_t)resource_link_write(link),
-                                 .link = (int16_t)link,
-                                 .cache_slot = (int16_t)(t->attention % 2),
-                                 .step = t->step,
-                                 .layer = t->layer,
-                                 .batch = t->batch,
-                                 .bytes = bytes},
-                     deps, 2);
+        above = move_state(b, t, OP_STORE_CACHE, link, bytes, deps, 2);
         use->store[link] = above;
         stored(b, t)[link] = above;
     }
@@ -244,16 +244,7 @@ static void load_hidden(struct builder *b, const struct turn *t)
                           use->store[link]};
         if (bytes == 0)
             continue;
-        below = emit(b,
-                     (struct op){.kind = OP_LOAD_HIDDEN,
-                                 .resource = (int16_t)resource_link_read(link),
-                                 .link = (int16_t)link,
-                                 .hidden_slot = (int16_t)(t->number % 3),
-                                 .step = t->step,
-                                 .layer = t->layer,
-                                 .batch = t->batch,
-                                 .bytes = bytes},
-                     deps, 4);
+        below = move_state(b, t, OP_LOAD_HIDDEN, link, bytes, deps, 4);
         load[link] = below;
     }
     memcpy(use->load, load, sizeof load);
@@ -269,22 +260,21 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
         int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE};
         if (bytes == 0)
             continue;
-        above = emit(b,
-                     (struct op){.kind = OP_STORE_HIDDEN,
-                                 .resource = (int16_t)resource_link_write(link),
-                                 .link = (int16_t)link,
-                                 .hidden_slot = (int16_t)(t->number % 3),
-                                 .step = t->step,
-                                 .layer = t->layer,
-                                 .batch = t->batch,
-                                 .bytes = bytes},
-                     deps, 2);
+        above = move_state(b, t, OP_STORE_HIDDEN, link, bytes, deps, 2);
         use->store[link] = above;
         b->stored_hidden[t->batch][link] = above;
     }
 }
 
 /* -- compute ---------------------------------------------------------------------------------------------------------- */
+
+static double layer_flops(const struct builder *b, const struct turn *t)
+{
+    const struct layer *l = &b->a->layer[t->layer];
+    double one =
+        t->step == 0 ? layer_prefill_flops(l, b->w->prompt_tokens) : layer_decode_flops(l, step_first_token(b->w, t->step) + 1);
+    return one * b->p->gpu_batch_size;
+}
 
 static struct op compute_op(const struct builder *b, const struct turn *t, enum op_kind kind, int unit)
 {
@@ -328,10 +318,18 @@ static void compute_layer(struct builder *b, const struct turn *t)
         {[LAYER_EMBED] = OP_EMBED, [LAYER_ATTENTION] = OP_ATTENTION, [LAYER_MLP] = OP_MLP, [LAYER_HEAD] = OP_HEAD};
     int32_t deps[OP_DEPS_MAX];
     int n = wait_list(b, t, deps);
-    int32_t id = emit(b, compute_op(b, t, kinds[b->a->layer[t->layer].kind], 0), deps, n);
+    struct op op = compute_op(b, t, kinds[b->a->layer[t->layer].kind], 0);
+    op.flops = layer_flops(b, t);
+    int32_t id = emit(b, op, deps, n);
     if (is_attention(b, t))
         store_cache(b, t, id);
     finish(b, t, id);
+}
+
+static double out_flops(const struct builder *b, const struct turn *t)
+{
+    const struct tensor *out = layer_tensor(&b->a->layer[t->layer], ROLE_O);
+    return 2.0 * (double)(out->rows * out->cols) * b->p->gpu_batch_size;
 }
 
 /* Attention near the cache, first half: project, send down, attend beside the cache, bring the result up. */
@@ -341,10 +339,14 @@ static void near_begin(struct builder *b, const struct turn *t)
     int32_t deps[OP_DEPS_MAX], *op = b->near_op[t->batch];
     int n = wait_list(b, t, deps);
     int below = b->p->gpu_batch_size - placement_cache_count(b->pl, t->layer, t->batch, 0);
-    op[0] = emit(b, compute_op(b, t, OP_QKV, 0), deps, n);
+    struct op qkv = compute_op(b, t, OP_QKV, 0), attend = compute_op(b, t, OP_ATTEND, 1);
+    const struct layer *l = &b->a->layer[t->layer];
+    attend.flops = below * (layer_decode_flops(l, step_first_token(b->w, t->step) + 1) - l->a);
+    qkv.flops = layer_flops(b, t) - attend.flops - out_flops(b, t);
+    op[0] = emit(b, qkv, deps, n);
     op[1] = op[2] = NONE;
     if (below > 0) {
-        struct op send = compute_op(b, t, OP_SEND_QKV, 0), attend = compute_op(b, t, OP_ATTEND, 1);
+        struct op send = compute_op(b, t, OP_SEND_QKV, 0);
         struct op back = compute_op(b, t, OP_RETURN_ATTENDED, 0);
         send.resource = (int16_t)resource_link_write(0);
         send.link = back.link = 0;
@@ -362,8 +364,9 @@ static void near_begin(struct builder *b, const struct turn *t)
 
 static void near_end(struct builder *b, const struct turn *t)
 {
-    int32_t deps[] = {b->near_op[t->batch][2]};
-    finish(b, t, emit(b, compute_op(b, t, OP_OUT, 0), deps, 1));
+    struct op out = compute_op(b, t, OP_OUT, 0);
+    out.flops = out_flops(b, t);
+    finish(b, t, emit(b, out, &b->near_op[t->batch][2], 1));
 }
 
 /* -- the order of turns ------------------------------------------------------------------------------------------------ */

@@ -45,7 +45,8 @@ struct op {
     int16_t slot;        /* weight ring slot */
     int16_t cache_slot, hidden_slot;
     int32_t step, layer, batch;
-    int64_t bytes;
+    int64_t bytes; /* of a transfer */
+    double flops;  /* of a computation */
     int n_deps;
     int32_t dep[OP_DEPS_MAX];
 };

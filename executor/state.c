@@ -4,10 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int64_t align_up(int64_t n)
-{
-    return (n + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN;
-}
+#include "model/integers.h"
 
 static int cell(const struct state *s, int layer, int batch)
 {
@@ -31,7 +28,7 @@ static void lay_out(struct state *s)
         for (int u = 0; u < s->pl->n_tiers; u++) {
             int64_t bytes = placement_hidden_count(s->pl, k, u) * s->pl->prompt_tokens * s->pl->hidden_row_bytes;
             s->hidden_at[k * TIERS_MAX + u] = hidden[u];
-            hidden[u] += u == 0 ? bytes : align_up(bytes);
+            hidden[u] += u == 0 ? bytes : round_up(bytes, IO_ALIGN);
         }
     s->scratch_bytes = hidden[disk];
 }
@@ -81,7 +78,7 @@ static char *hidden_slot(const struct state *s, int at, int slot, int batch, int
 {
     char *p = s->m.hidden_slots[at] + slot * s->pl->hidden_slot_bytes[at];
     for (int u = s->pl->n_tiers - 1; u > home; u--)
-        p += align_up(placement_hidden_count(s->pl, batch, u) * s->pl->prompt_tokens * s->pl->hidden_row_bytes);
+        p += round_up(placement_hidden_count(s->pl, batch, u) * s->pl->prompt_tokens * s->pl->hidden_row_bytes, IO_ALIGN);
     return p;
 }
 
@@ -139,7 +136,7 @@ enum status state_move(const struct state *s, const struct op *op, const struct 
             extent[n++] = (struct io_extent){.fd = s->scratch_fd,
                                              .write = down,
                                              .offset = span.offset,
-                                             .bytes = align_up(span.bytes),
+                                             .bytes = round_up(span.bytes, IO_ALIGN),
                                              .buffer = span.upper};
         else if (down)
             backend->copy(span.lower, span.upper, span.bytes);

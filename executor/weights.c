@@ -5,20 +5,11 @@
 #include <unistd.h>
 
 #include "executor/cpu/kernels.h"
-
-static int64_t align_up(int64_t n)
-{
-    return (n + IO_ALIGN - 1) / IO_ALIGN * IO_ALIGN;
-}
+#include "model/integers.h"
 
 static int64_t align_down(int64_t n)
 {
     return n / IO_ALIGN * IO_ALIGN;
-}
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 static struct weight_home *home_of(const struct weights *w, int layer, int tensor)
@@ -49,7 +40,7 @@ struct loader {
 /* Reads bytes [offset, offset+n) of a file, n at most staging_bytes - 2*IO_ALIGN; *data points into the staging. */
 static enum status read_staged(struct loader *l, int fd, int64_t offset, int64_t n, char *staging, char **data, struct error *err)
 {
-    int64_t begin = align_down(offset), end = align_up(offset + n);
+    int64_t begin = align_down(offset), end = round_up(offset + n, IO_ALIGN);
     struct io_extent e = {.fd = fd, .offset = begin, .bytes = end - begin, .buffer = staging};
     enum status s = io_run(l->io, &e, 1, err);
     *data = staging + (offset - begin);
@@ -137,7 +128,7 @@ static enum status sink_put(struct loader *l, struct pack_sink *s, const char *p
         return STATUS_OK;
     }
     s->held += n; /* `packed` already lies behind what is held */
-    int64_t whole = last ? align_up(s->held) : align_down(s->held);
+    int64_t whole = last ? round_up(s->held, IO_ALIGN) : align_down(s->held);
     struct io_extent e = {.fd = s->fd, .write = true, .offset = s->offset, .bytes = whole, .buffer = s->buffer};
     enum status status = whole ? io_run(l->io, &e, 1, err) : STATUS_OK;
     s->offset += whole;
@@ -151,14 +142,14 @@ static enum status pack_rows(struct loader *l, const struct st_tensor *t, int64_
                              struct pack_sink *sink, struct error *err)
 {
     int64_t row_bytes = format_matrix_bytes(t->format, 1, cols), block = format_matrix_bytes(FORMAT_Q4, Q4_GROUP, cols);
-    int64_t wide = align_up((int64_t)l->m->threads * Q4_GROUP * cols * 4);
+    int64_t wide = round_up((int64_t)l->m->threads * Q4_GROUP * cols * 4, IO_ALIGN);
     int64_t room = l->m->staging_bytes - wide - 5 * IO_ALIGN, blocks = room / (block + Q4_GROUP * row_bytes);
     if (blocks < 1)
         return error_set(err, STATUS_DOES_NOT_FIT,
                          "a workspace of %lld bytes is too small to pack rows of %lld weights to 4 bits",
                          (long long)l->m->staging_bytes, (long long)cols);
     char *stored = l->m->staging + wide;
-    sink->buffer = stored + align_up(blocks * Q4_GROUP * row_bytes) + 2 * IO_ALIGN;
+    sink->buffer = stored + round_up(blocks * Q4_GROUP * row_bytes, IO_ALIGN) + 2 * IO_ALIGN;
     enum status s = STATUS_OK;
     for (int64_t row = begin; row < end && s == STATUS_OK; row += blocks * Q4_GROUP) {
         struct pack_job j = {.t = t,
@@ -198,7 +189,7 @@ static enum status load_placed(struct loader *l, int layer, int tensor, const st
         } else {
             h->fd = packed ? l->w->scratch_fd : l->w->fd[t->file];
             h->offset = packed ? *scratch : t->offset + begin * row_bytes;
-            *scratch += packed ? align_up(bytes) : 0;
+            *scratch += packed ? round_up(bytes, IO_ALIGN) : 0;
         }
         if (packed) {
             struct pack_sink sink = {.memory = h->memory[u], .fd = h->fd, .offset = h->offset};
@@ -220,7 +211,8 @@ static int64_t scratch_needed(const struct weights *w)
             if (is_placed(w, i, j)) {
                 const struct row_cut *cut = placement_cut(w->pl, i, j);
                 sum +=
-                    align_up(format_matrix_bytes(FORMAT_Q4, cut->row[disk + 1] - cut->row[disk], w->a->layer[i].tensor[j].cols));
+                    round_up(format_matrix_bytes(FORMAT_Q4, cut->row[disk + 1] - cut->row[disk], w->a->layer[i].tensor[j].cols),
+                             IO_ALIGN);
             }
     return sum;
 }
@@ -366,7 +358,7 @@ enum status weights_load(const struct weights *w, const struct op *op, const str
         int64_t bytes = format_matrix_bytes(w->pl->weights, end - begin, cols);
         char *dst = piece_in_slot(w, op->layer, p, at, op->slot) + from;
         if (p->home == disk && at == disk - 1) {
-            int64_t first = align_down(h->offset + from), last = align_up(h->offset + from + bytes);
+            int64_t first = align_down(h->offset + from), last = round_up(h->offset + from + bytes, IO_ALIGN);
             extent[reads++] = (struct io_extent){.fd = h->fd,
                                                  .offset = first,
                                                  .bytes = last - first,
@@ -413,7 +405,7 @@ static int64_t token_row_bytes(const struct weights *w)
 
 int64_t weights_lookup_stride(const struct weights *w)
 {
-    return align_up(token_row_bytes(w)) + IO_ALIGN;
+    return round_up(token_row_bytes(w), IO_ALIGN) + IO_ALIGN;
 }
 
 /* A row of the table that is in memory as stored, or NULL. */
@@ -460,7 +452,7 @@ enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t 
         else
             extent[reads++] = (struct io_extent){.fd = table->fd,
                                                  .offset = first,
-                                                 .bytes = align_up(offset + row_bytes) - first,
+                                                 .bytes = round_up(offset + row_bytes, IO_ALIGN) - first,
                                                  .buffer = out + i * out_stride};
     }
     enum status s = reads ? io_run(io, extent, reads, err) : STATUS_OK;

@@ -2,25 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static int write_all(int fd, const char *text, size_t n)
-{
-    while (n > 0) {
-        ssize_t put = write(fd, text, n);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return -1;
-        text += put;
-        n -= (size_t)put;
-    }
-    return 0;
-}
 
 /* Some file systems cannot sync and say EINVAL: then there is nothing more to do. */
 static int sync_all(int fd)
@@ -28,30 +14,7 @@ static int sync_all(int fd)
     return fsync(fd) && errno != EINVAL ? -1 : 0;
 }
 
-static enum status write_in_place(const char *path, const char *text, size_t n, struct error *err)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_errno(err, errno, "%s: cannot write", path);
-    int failed = write_all(fd, text, n) ? errno : 0;
-    if (close(fd) && !failed)
-        failed = errno;
-    return failed ? error_errno(err, failed, "%s: cannot write", path) : STATUS_OK;
-}
-
-/* Opens a new file beside `target` and leaves its name in `temp`; a leftover of a killed run is passed over. */
-static int open_temp(const char *target, char *temp, size_t n)
-{
-    for (int i = 0; i < 100; i++) {
-        snprintf(temp, n, "%s.tmp.%ld.%d", target, (long)getpid(), i);
-        int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST)
-            return fd;
-    }
-    return -1;
-}
-
-/* Makes the rename itself durable; where a directory cannot be synced the file is still whole. */
+/* Makes the rename itself durable; where a directory cannot be synced the file is still whole. Ends `target` at its directory. */
 static void sync_directory(char *target)
 {
     char *slash = strrchr(target, '/');
@@ -64,46 +27,81 @@ static void sync_directory(char *target)
     close(fd);
 }
 
-static enum status replace(char *target, const struct stat *old, const char *text, size_t n, struct error *err)
+/* A new file beside the target, its name in f->name; a leftover of a killed run is passed over. -1 with errno. */
+static int open_beside(struct atomic_file *f)
 {
-    enum status status = STATUS_OK;
-    size_t size = strlen(target) + 48;
-    int fd = -1, failed = 0;
-    char *temp = malloc(size);
-    if (!temp)
-        return error_set(err, STATUS_RUNTIME, "%s: out of memory", target);
-    fd = open_temp(target, temp, size);
-    if (fd < 0) {
-        status = error_errno(err, errno, "%s: cannot create", temp);
-        goto out;
+    size_t size = strlen(f->target) + 48;
+    f->name = malloc(size);
+    for (int i = 0; f->name && i < 100; i++) {
+        snprintf(f->name, size, "%s.tmp.%ld.%d", f->target, (long)getpid(), i);
+        int fd = open(f->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
     }
-    if (write_all(fd, text, n) || (old && fchmod(fd, old->st_mode & 07777)) || sync_all(fd))
-        failed = errno;
-    if (close(fd) && !failed)
-        failed = errno;
-    if (!failed && rename(temp, target))
-        failed = errno;
-    if (failed) {
-        unlink(temp);
-        status = error_errno(err, failed, "%s: cannot write, any old file is kept", target);
-        goto out;
-    }
-    sync_directory(target);
-out:
-    free(temp);
-    return status;
+    return -1;
 }
 
-enum status atomic_file_write(const char *path, const char *text, size_t n, struct error *err)
+static void forget(struct atomic_file *f)
+{
+    free(f->name);
+    free(f->target);
+    *f = (struct atomic_file){0};
+}
+
+enum status atomic_file_open(struct atomic_file *f, const char *path, struct error *err)
 {
     struct stat st;
-    int exists = stat(path, &st) == 0;
-    if (exists && !S_ISREG(st.st_mode))
-        return write_in_place(path, text, n, err);
-    char *target = exists ? realpath(path, NULL) : strdup(path);
-    if (!target)
-        return error_errno(err, errno, "%s: cannot write", path);
-    enum status status = replace(target, exists ? &st : NULL, text, n, err);
-    free(target);
-    return status;
+    bool exists = stat(path, &st) == 0, regular = !exists || S_ISREG(st.st_mode);
+    int fd = -1, failed = 0;
+    *f = (struct atomic_file){.path = path};
+    if (!regular) {
+        f->name = strdup(path);
+        fd = f->name ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+    } else {
+        f->target = exists ? realpath(path, NULL) : strdup(path);
+        fd = f->target ? open_beside(f) : -1;
+    }
+    failed = fd < 0 ? errno : 0;
+    if (fd >= 0 && regular && exists && fchmod(fd, st.st_mode & 07777))
+        failed = errno;
+    if (!failed && !(f->file = fdopen(fd, "w")))
+        failed = errno;
+    if (!failed)
+        return STATUS_OK;
+    if (fd >= 0) {
+        close(fd);
+        if (regular)
+            unlink(f->name);
+    }
+    forget(f);
+    return error_errno(err, failed, "%s: cannot write", path);
+}
+
+/* Why the stream failed. Its flush may have failed long ago and the reason be forgotten: then the same again says it. */
+static int reason(FILE *file)
+{
+    if (!errno)
+        (void)!write(fileno(file), "\n", 1); /* what is in the file does not matter any more */
+    return errno ? errno : EIO;
+}
+
+enum status atomic_file_close(struct atomic_file *f, enum status so_far, struct error *err)
+{
+    enum status s = so_far;
+    int failed = 0;
+    errno = 0;
+    if (fflush(f->file) || ferror(f->file) || (f->target && s == STATUS_OK && sync_all(fileno(f->file))))
+        failed = reason(f->file);
+    if (fclose(f->file) && !failed)
+        failed = errno;
+    if (f->target && s == STATUS_OK && !failed && rename(f->name, f->target))
+        failed = errno;
+    if (s == STATUS_OK && failed)
+        s = error_errno(err, failed, "%s: cannot write%s", f->path, f->target ? ", any old file is kept" : "");
+    if (f->target && s != STATUS_OK)
+        unlink(f->name);
+    if (f->target && s == STATUS_OK)
+        sync_directory(f->target);
+    forget(f);
+    return s;
 }

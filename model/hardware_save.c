@@ -142,6 +142,7 @@ enum status hardware_save(const struct hardware *hw, const char *path, const cha
     char *text = NULL, *quoted = quote(source);
     size_t n = 0;
     FILE *out = NULL;
+    struct atomic_file file;
     if (!quoted) {
         status = error_set(err, STATUS_INVALID, "%s: not written: expected a source in UTF-8", path);
         goto out;
@@ -157,8 +158,10 @@ enum status hardware_save(const struct hardware *hw, const char *path, const cha
         status = error_set(err, STATUS_RUNTIME, "%s: out of memory", path);
         goto out;
     }
-    if (!(status = check_text(path, text, n, err)))
-        status = atomic_file_write(path, text, n, err);
+    if ((status = check_text(path, text, n, err)) || (status = atomic_file_open(&file, path, err)))
+        goto out;
+    fwrite(text, 1, n, file.file);
+    status = atomic_file_close(&file, status, err);
 out:
     free(text);
     json_free_t release;

@@ -4,17 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/integers.h"
 #include "model/units.h"
-
-static int64_t align_up(int64_t n, int64_t step)
-{
-    return (n + step - 1) / step * step;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 const char *region_name(enum region r)
 {
@@ -71,7 +62,7 @@ int64_t near_rows_bytes(const struct arch *a, const struct policy *p)
 
 int64_t lookup_bytes(const struct arch *a)
 {
-    return align_up(max64(1 << 20, 8 * a->vocab), DISK_ALIGN);
+    return round_up(max64(1 << 20, 8 * a->vocab), DISK_ALIGN);
 }
 
 int64_t workspace_bytes(const struct arch *a, const struct compute *unit, const struct workload *w, const struct policy *p)
@@ -169,7 +160,7 @@ static void share_cache(struct placement *pl, const struct arch *a, const struct
             share_sequences(pl->n_tiers, p->fraction[CLASS_CACHE], pl->batch_size, given, &pl->cache_count[cell]);
             for (int u = 0; u < pl->n_tiers; u++) {
                 int64_t stride = pl->cache_count[cell + u] * row;
-                pl->cache_stride[cell + u] = u == pl->n_tiers - 1 ? align_up(stride, DISK_ALIGN) : stride;
+                pl->cache_stride[cell + u] = u == pl->n_tiers - 1 ? round_up(stride, DISK_ALIGN) : stride;
             }
         }
     }
@@ -211,7 +202,7 @@ int placement_pieces(const struct placement *pl, const struct arch *a, int layer
                                        .row_end = cut->row[home + 1],
                                        .bytes = tensor_bytes(pl, &l->tensor[j], rows),
                                        .offset = offset};
-            offset += align_up(w->bytes, DISK_ALIGN) + (home == disk ? DISK_ALIGN : 0);
+            offset += round_up(w->bytes, DISK_ALIGN) + (home == disk ? DISK_ALIGN : 0);
         }
     }
     return n;
@@ -242,7 +233,7 @@ static void size_weights(struct placement *pl, const struct arch *a, const struc
         for (int at = 0; at < disk; at++) {
             struct weight_piece piece[WEIGHT_PIECES_MAX];
             int n = placement_pieces(pl, a, i, at, piece);
-            int64_t bytes = n == 0 ? 0 : piece[n - 1].offset + align_up(piece[n - 1].bytes, DISK_ALIGN) + DISK_ALIGN;
+            int64_t bytes = n == 0 ? 0 : piece[n - 1].offset + round_up(piece[n - 1].bytes, DISK_ALIGN) + DISK_ALIGN;
             pl->visit_bytes[i * TIERS_MAX + at] = bytes;
             pl->ring_bytes[at] = max64(pl->ring_bytes[at], bytes * p->prefetch);
         }
@@ -262,7 +253,7 @@ static void size_cache(struct placement *pl)
             for (int u = at + 1; u < pl->n_tiers; u++)
                 below += stride[u] * pl->cache_tokens;
             pl->region_bytes[at][REGION_CACHE] += stride[at] * pl->cache_tokens;
-            pl->cache_slot_bytes[at] = max64(pl->cache_slot_bytes[at], align_up(below, DISK_ALIGN));
+            pl->cache_slot_bytes[at] = max64(pl->cache_slot_bytes[at], round_up(below, DISK_ALIGN));
         }
     for (int at = 0; at < pl->n_tiers - 1; at++)
         pl->region_bytes[at][REGION_CACHE_SLOTS] = 2 * pl->cache_slot_bytes[at];
@@ -277,9 +268,9 @@ static void size_hidden(struct placement *pl)
             const int32_t *count = &pl->hidden_count[k * TIERS_MAX];
             int64_t below = 0;
             for (int u = at + 1; u < pl->n_tiers; u++)
-                below += align_up(count[u] * sequence, DISK_ALIGN);
+                below += round_up(count[u] * sequence, DISK_ALIGN);
             pl->region_bytes[at][REGION_ACTIVATIONS] +=
-                at == 0 ? count[0] * sequence : align_up(count[at] * sequence, DISK_ALIGN);
+                at == 0 ? count[0] * sequence : round_up(count[at] * sequence, DISK_ALIGN);
             pl->hidden_slot_bytes[at] = max64(pl->hidden_slot_bytes[at], below);
         }
     for (int at = 0; at < pl->n_tiers - 1; at++)
@@ -385,4 +376,51 @@ enum status placement_realise(const struct arch *a, const struct hardware *hw, c
         peak_bytes[t] = placement_peak(&pl, t);
     placement_free(&pl);
     return STATUS_OK;
+}
+
+/* p's fractions in percent with that many decimals, to the nearest or down; the last tier has the rest. */
+static struct policy with_decimals(const struct policy *p, int n_tiers, int decimals, bool down)
+{
+    struct policy q = *p;
+    double unit = pow(10, decimals);
+    for (int c = 0; c < CLASS_COUNT; c++) {
+        double rest = 1;
+        for (int t = 0; t < n_tiers - 1; t++) {
+            double x = 100 * p->fraction[c][t] * unit;
+            q.fraction[c][t] = fmin((down ? floor(x) : round(x)) / unit / 100, rest); /* as a percentage is read */
+            rest -= q.fraction[c][t];
+        }
+        q.fraction[c][n_tiers - 1] = rest < 1e-9 ? 0 : rest;
+    }
+    return q;
+}
+
+static bool near(const struct placement *x, const struct placement *y)
+{
+    bool all = true;
+    for (int c = 0; c < CLASS_COUNT; c++)
+        for (int t = 0; t < x->n_tiers; t++)
+            all &= fabs(x->realised[c][t] - y->realised[c][t]) <= 1e-4;
+    return all;
+}
+
+enum status placement_shorten(const struct arch *a, const struct hardware *hw, const struct workload *w, struct policy *p,
+                              struct error *err)
+{
+    struct placement exact, other;
+    bool found = false;
+    enum status s = placement_new(&exact, a, hw, w, p, err);
+    if (s != STATUS_OK)
+        return s;
+    for (int i = 0; i < 10 && !found && s == STATUS_OK; i++) {
+        struct policy q = with_decimals(p, exact.n_tiers, i / 2, i % 2);
+        s = placement_new(&other, a, hw, w, &q, err);
+        if (s != STATUS_OK)
+            break;
+        found = near(&exact, &other) && placement_check(&other, hw, NULL) == STATUS_OK;
+        *p = found ? q : *p;
+        placement_free(&other);
+    }
+    placement_free(&exact);
+    return s;
 }

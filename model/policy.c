@@ -256,22 +256,14 @@ void policy_print(const struct policy *p, const struct hardware *hw, FILE *out)
 
 enum status policy_save(const struct policy *p, const char *path, const struct hardware *hw, struct error *err)
 {
-    char *text = NULL;
-    size_t n = 0;
+    struct atomic_file out;
     enum status status = policy_check(p, hw, path, err);
+    if (!status)
+        status = atomic_file_open(&out, path, err);
     if (status)
         return status;
-    FILE *out = open_memstream(&text, &n);
-    if (!out)
-        return error_set(err, STATUS_RUNTIME, "%s: out of memory", path);
-    policy_print(p, hw, out);
-    int failed = ferror(out);
-    if (fclose(out) || failed)
-        status = error_set(err, STATUS_RUNTIME, "%s: out of memory", path);
-    else
-        status = atomic_file_write(path, text, n, err);
-    free(text);
-    return status;
+    policy_print(p, hw, out.file);
+    return atomic_file_close(&out, status, err);
 }
 
 /* -- FlexGen's flags ----------------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "traces/output.h"
+#include "model/atomic_file.h"
 
 extern char **environ;
 
@@ -275,28 +275,23 @@ static enum status finish(struct figure *f, const char *dir, const char *picture
 enum status figure_draw(struct figure *f, const char *script, const char *out_path, struct error *err)
 {
     char dir[PATH_MAX], script_path[PATH_MAX + 64];
-    char *temporary = NULL, *picture = NULL;
+    char *picture = NULL;
+    struct atomic_file out;
     enum status s = find_script(script, dir, err);
+    if (s == STATUS_OK)
+        s = atomic_file_open(&out, out_path, err);
     if (s != STATUS_OK)
         return s;
     snprintf(script_path, sizeof script_path, "%s/%s", dir, script);
-    temporary = output_temporary(out_path);
-    /* A name that starts with '|' would be a command to gnuplot. */
-    if ((!temporary && errno == ENOMEM) ||
-        asprintf(&picture, "%s%s", *out_path == '/' ? "" : "./", temporary ? temporary : out_path) < 0) {
+    /* gnuplot writes it by name; one that starts with '|' would be a command to it. */
+    if (asprintf(&picture, "%s%s", *out.name == '/' ? "" : "./", out.name) < 0) {
         picture = NULL;
         s = error_errno(err, ENOMEM, "%s", out_path);
-        goto out;
     }
-    s = finish(f, dir, picture, out_path, err);
+    if (s == STATUS_OK)
+        s = finish(f, dir, picture, out_path, err);
     if (s == STATUS_OK)
         s = run_gnuplot(f->vars_text, script_path, err);
-    if (s == STATUS_OK && temporary && rename(picture, out_path) != 0)
-        s = error_errno(err, errno, "%s", out_path);
-    if (s != STATUS_OK && temporary)
-        unlink(picture);
-out:
-    free(temporary);
     free(picture);
-    return s;
+    return atomic_file_close(&out, s, err);
 }

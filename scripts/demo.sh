@@ -5,6 +5,7 @@
 #   MODEL=opt-2.7b RAM=2GiB PROMPT=256 GEN=16 LATENCY=60 scripts/demo.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/csv.sh
 
 MODEL=${MODEL:-opt-1.3b} RAM=${RAM:-1GiB} PROMPT=${PROMPT:-512} GEN=${GEN:-32} LATENCY=${LATENCY:-75}
 out=build/demo
@@ -13,24 +14,8 @@ mkdir -p "$out"
 
 say() { echo "demo: $*" >&2; }
 
-# One cell of a CSV file with a header row and one row: cell FILE COLUMN. Quoted cells may hold commas.
-cell() {
-    awk -v want="$2" -v FPAT='([^,]*)|("[^"]*")' '
-        function split_csv(line, to,    n, i, c, quoted, field) {
-            n = 0; field = ""; quoted = 0
-            for (i = 1; i <= length(line); i++) {
-                c = substr(line, i, 1)
-                if (c == "\"") quoted = !quoted
-                else if (c == "," && !quoted) { to[++n] = field; field = "" }
-                else field = field c
-            }
-            to[++n] = field
-            return n
-        }
-        { sub(/\r$/, "") }
-        NR == 1 { n = split_csv($0, name) }
-        NR == 2 { split_csv($0, value); for (i = 1; i <= n; i++) if (name[i] == want) print value[i] }' "$1"
-}
+# cell FILE COLUMN: of a result with one row
+cell() { column "$2" <"$1"; }
 
 common=(-m "$MODEL" -p "$PROMPT" -n "$GEN" --budget "ram=$RAM")
 

@@ -341,7 +341,8 @@ Test(linear, scratch_follows_its_formula)
                  32768 + 524288 + 512 + 1048576);
     /* no more than 1024 rows of x are held, and 2048 columns of the panels */
     cr_assert_eq(linear_scratch_bytes(1, MATH_F32, 100000, 33), linear_scratch_bytes(1, MATH_F32, 1024, 33));
-    cr_assert_eq(linear_scratch_bytes(1, MATH_F32, 5, 4096) - linear_scratch_bytes(1, MATH_F32, 5, 2048), 16 * 2048 * 4 + 2 * 2048 * 4);
+    cr_assert_eq(linear_scratch_bytes(1, MATH_F32, 5, 4096) - linear_scratch_bytes(1, MATH_F32, 5, 2048),
+                 16 * 2048 * 4 + 2 * 2048 * 4);
     cpu_isa_force(ISA_AVX512);
     if (cpu_has_bf16())
         cr_assert_eq(linear_scratch_bytes(1, MATH_BF16, 5, 33), 64 + 2048 + 16384 + 524288 + 512 + 1048576);

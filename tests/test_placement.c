@@ -110,6 +110,50 @@ Test(placement, random_policies_keep_every_row_and_sequence_and_the_predicted_pe
     }
 }
 
+/* The planner's fractions have 17 digits; a few decimals of a percent do, and never make a policy that fits one that does not. */
+Test(placement, shortened_percentages_place_nearly_the_same_and_fit)
+{
+    const char *seed = getenv("BALLAST_SEED");
+    state = seed ? strtoull(seed, NULL, 10) : 42;
+    printf("placement: BALLAST_SEED=%llu\n", (unsigned long long)state);
+    for (int i = 0; i < 40; i++) {
+        struct arch a = {0};
+        struct error err = {0};
+        struct hardware hw = test_machine(2 + i % 2, "bf16");
+        struct workload w = {64, 8};
+        struct policy p, q;
+        cr_assert_eq(arch_load(&a, "opt-6.7b", &err), STATUS_OK, "%s", err.text);
+        policy_default(&p, hw.n_tiers);
+        random_fractions(&p, hw.n_tiers);
+        p.gpu_batch_size = 1 + (int)(uniform() * 40);
+        p.num_gpu_batches = 1 + (int)(uniform() * 6);
+        struct placement x = place(&a, &hw, &w, &p);
+        for (int t = 0; t < hw.n_tiers; t++) /* not a byte more than it takes; the last tier takes what is rounded off */
+            hw.tier[t].capacity_bytes = placement_peak(&x, t) + (t == hw.n_tiers - 1 ? 64 << 20 : 0);
+        q = p;
+        cr_assert_eq(placement_shorten(&a, &hw, &w, &q, &err), STATUS_OK, "%s", err.text);
+        struct placement y = place(&a, &hw, &w, &q);
+        cr_assert_eq(placement_check(&y, &hw, &err), STATUS_OK, "case %d: %s", i, err.text);
+        for (int c = 0; c < CLASS_COUNT; c++)
+            for (int t = 0; t < hw.n_tiers; t++)
+                cr_assert_leq(fabs(x.realised[c][t] - y.realised[c][t]), 1e-4);
+        placement_free(&x);
+        placement_free(&y);
+        arch_free(&a);
+    }
+    struct arch a = {0};
+    struct hardware hw = test_machine(2, "bf16");
+    struct policy p;
+    cr_assert_eq(arch_load(&a, "opt-6.7b", NULL), STATUS_OK);
+    policy_default(&p, 2);
+    hw.tier[0].capacity_bytes = hw.tier[1].capacity_bytes = 1LL << 40;
+    p.fraction[CLASS_WEIGHT][0] = 0.23401234567;
+    p.fraction[CLASS_WEIGHT][1] = 1 - 0.23401234567;
+    cr_assert_eq(placement_shorten(&a, &hw, &(struct workload){64, 8}, &p, NULL), STATUS_OK);
+    cr_assert_float_eq(p.fraction[CLASS_WEIGHT][0], 0.234, 1e-12);
+    arch_free(&a);
+}
+
 Test(placement, half_the_weights_of_opt_125m_by_hand)
 {
     struct arch a = {0};

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "traces/output.h"
+#include "model/atomic_file.h"
 #include "traces/trace.h"
 
 enum { TRACES_MAX = 2 };
@@ -189,8 +189,8 @@ enum status trace_write_chrome(const struct trace *const *traces, int n, const c
 {
     if (n < 1 || n > TRACES_MAX)
         return error_set(err, STATUS_INVALID, "%s: expected 1 or %d traces, found %d", path, TRACES_MAX, n);
-    struct output o;
-    const enum status s = output_open(&o, path, err);
+    struct atomic_file o;
+    const enum status s = atomic_file_open(&o, path, err);
     if (s != STATUS_OK)
         return s;
     struct writer w = {.f = o.file};
@@ -204,5 +204,5 @@ enum status trace_write_chrome(const struct trace *const *traces, int n, const c
         put_metadata(o.file, traces[i], i + 1);
     }
     fputs("]}}\n", o.file);
-    return output_close(&o, s, err);
+    return atomic_file_close(&o, s, err);
 }

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/atomic_file.h"
 #include "traces/csv_header.h"
-#include "traces/output.h"
 
 /* A name as a CSV field: libcsv quotes it if it has to be quoted. */
 static void put_name(FILE *f, const char *name)
@@ -155,10 +155,10 @@ enum status trace_write_csv(const struct trace *t, const char *path, struct erro
     struct trace shallow = *t; /* the table points at what it only reads here */
     struct header_line h[HEADER_LINES];
     header_table(&shallow, h);
-    struct output o;
+    struct atomic_file o;
     enum status s = check_writable(t, h, path, err);
     if (s == STATUS_OK)
-        s = output_open(&o, path, err);
+        s = atomic_file_open(&o, path, err);
     if (s != STATUS_OK)
         return s;
     fputs("# ballast-trace: " TRACE_CSV_VERSION "\n", o.file);
@@ -170,5 +170,5 @@ enum status trace_write_csv(const struct trace *t, const char *path, struct erro
         put_event(o.file, t, &t->event[i]);
     for (int64_t i = 0; i < t->n_samples; i++)
         put_sample(o.file, t, &t->sample[i]);
-    return output_close(&o, s, err);
+    return atomic_file_close(&o, s, err);
 }

@@ -13,6 +13,7 @@
 
 #include "executor/cpu/half.h"
 #include "executor/cpu/kernels.h"
+#include "model/integers.h"
 
 #define CHUNK       128 /* tokens of a partial state: merging costs about 1 % of the work */
 #define DECODE_TILE 32  /* tokens scored before their values are added */
@@ -92,16 +93,6 @@ struct vector_kernels {
     }
 static const struct vector_kernels kernels_by_isa[] =
     {[ISA_SCALAR] = TABLE(w1), [ISA_AVX2] = TABLE(w8), [ISA_AVX512] = TABLE(w16)};
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* -- scratch: per thread decode or prefill buffers and one state; then SLOTS partial states per thread and a running one
  * ------- */

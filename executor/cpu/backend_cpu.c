@@ -5,6 +5,7 @@
 
 #include "executor/backend.h"
 #include "executor/cpu/kernels.h"
+#include "model/integers.h"
 #include "model/placement.h"
 
 struct backend_state {
@@ -31,11 +32,6 @@ static void backend_close(struct backend_state *b)
         return;
     pool_free(b->pool);
     free(b);
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
 }
 
 static enum status backend_open(struct backend_state **out, const struct backend_options *o, struct error *err)

@@ -18,22 +18,14 @@
 #include "executor/cpu/kernels.h"
 #include "executor/cpu/linear_kernels.h"
 #include "executor/cpu/onednn.h"
+#include "model/integers.h"
 
 #define DOT_MAX_F32  8 /* above these, a panel converted for oneDNN costs less than more dot products (bench_kernels) */
 #define DOT_MAX_BF16 4
 #define M_BLOCK      256  /* rows of x in one product */
 #define M_CHUNK      1024 /* rows of x between two conversions of a panel: bounds the scratch */
+#define TILE_PANELS  8    /* one after the other by one thread */
 #define M_STEP       16   /* rows of x are padded to this, so that oneDNN sees few shapes and never its kernels for tiny m */
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t round_up(int64_t n, int64_t step)
-{
-    return (n + step - 1) / step * step;
-}
 
 static enum math effective_math(enum math math)
 {
@@ -117,7 +109,8 @@ static struct thread_scratch thread_scratch(const struct call *c, int thread)
 
 /* Rows 64*index.. of the piece, for columns [begin, begin + k); for Q4 that is one block, whose scales and minima there are
  * widened into the scratch. */
-static struct weight_panel panel_view(const struct call *c, int64_t index, int64_t begin, int64_t k, const struct thread_scratch *t)
+static struct weight_panel panel_view(const struct call *c, int64_t index, int64_t begin, int64_t k,
+                                      const struct thread_scratch *t)
 {
     const char *data = c->w->data;
     struct weight_panel p = {.format = c->w->format, .rows = min64(PANEL_N, c->rows - index * PANEL_N), .cols = c->cols};
@@ -205,10 +198,12 @@ static void tile_task(void *arg, int task, int thread)
 {
     const struct call *c = arg;
     const struct thread_scratch t = thread_scratch(c, thread);
-    const struct weight_panel p = panel_view(c, task, 0, c->padded, &t);
 
-    c->kernel->tiles(&p, (const uint16_t *)(const void *)c->scratch, c->padded, (int)((c->m + 15) / 16), t.result);
-    store_results(c, (int64_t)task * PANEL_N, p.rows, 0, c->m, t.result, PANEL_N);
+    for (int64_t panel = task * c->group; panel < min64((task + 1) * c->group, c->panels); panel++) {
+        const struct weight_panel p = panel_view(c, panel, 0, c->padded, &t);
+        c->kernel->tiles(&p, (const uint16_t *)(const void *)c->scratch, c->padded, (int)((c->m + 15) / 16), t.result);
+        store_results(c, panel * PANEL_N, p.rows, 0, c->m, t.result, PANEL_N);
+    }
 }
 
 /* -- many rows of x: panels and products --------------------------------------------------------------------------------- */
@@ -248,8 +243,7 @@ static void panel_task(void *arg, int task, int thread)
     for (int64_t begin = 0; begin < c->padded; begin += PRODUCT_K) {
         fill_panels(c, first, n, begin, &t);
         for (int64_t i0 = part * M_BLOCK; i0 < c->m; i0 += c->m_parts * M_BLOCK) {
-            const struct product *product =
-                c->product[c->m - i0 < M_BLOCK][n < c->group][depth(c, begin) < PRODUCT_K][begin > 0];
+            const struct product *product = c->product[c->m - i0 < M_BLOCK][n < c->group][depth(c, begin) < PRODUCT_K][begin > 0];
             const int rc = onednn_run(product, x_copy(c, begin, i0), t.panel, t.result + i0 * width, t.library);
             if (rc != 0)
                 atomic_store(&c->library_error, rc);
@@ -318,8 +312,9 @@ static enum status multiply_tiles(struct pool *p, struct call *c)
 {
     const int64_t tasks = (c->m + 15) / 16 * ((c->padded + PACK_STEPS * COLUMN_STEP - 1) / (PACK_STEPS * COLUMN_STEP));
 
+    c->group = max64(1, min64(TILE_PANELS, c->panels / (4 * pool_threads(p)))); /* a thread goes on where it has prefetched */
     pool_run(tasks > 4 ? p : NULL, (int)tasks, pack_task, c);
-    pool_run(p, (int)c->panels, tile_task, c);
+    pool_run(p, (int)((c->panels + c->group - 1) / c->group), tile_task, c);
     return STATUS_OK;
 }
 

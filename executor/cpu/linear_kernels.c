@@ -276,6 +276,7 @@ TARGET_BF16 static void copy_bf16(const float *x, int64_t n, int64_t padded, uin
 /* The weights are the left operand, so that their rows are converted into tiles as they lie, without transposing, while they
  * stream from memory; x, packed once, is the right one. Tiles 0..3: results (2 row groups x 2 blocks of x), 4, 5: weights, 6,
  * 7: x. */
+#define ROWS        32
 #define AHEAD_BYTES 256 /* prefetched of each row: 32 rows are more streams than the hardware follows well */
 
 struct tile_config {
@@ -290,12 +291,21 @@ static const struct tile_config tiles_16x64 = {.palette = 1,
 
 ALWAYS_INLINE void prefetch_ahead(enum format format, const char *row, int64_t c)
 {
-    const int64_t at = format == FORMAT_Q4 ? c / 2 : format == FORMAT_F32 ? 4 * c : 2 * c;
+    const int64_t at = format == FORMAT_F32 ? 4 * c : 2 * c;
 
-    if (format != FORMAT_Q4 || c % 128 == 0) /* 32 columns are 64 bytes or more, 16 in Q4 */
-        __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)at + AHEAD_BYTES)); /* perhaps behind the row: harmless */
+    __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)at + AHEAD_BYTES)); /* perhaps behind the row: harmless */
     if (format == FORMAT_F32)
         __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)at + AHEAD_BYTES + 64));
+}
+
+/* 32 columns of 32 rows in Q4 are 16 bytes each: the 32 rows that come after these are fetched instead, 512 bytes for each step, in
+ * the order of memory. */
+ALWAYS_INLINE void prefetch_next_rows(const struct weight_panel *w, const char *row, int64_t c)
+{
+    const char *next = row + ROWS * w->row_stride + c / 2 * ROWS;
+
+    for (int i = 0; i < ROWS * COLUMN_STEP / 2; i += 64)
+        __builtin_prefetch((const void *)((uintptr_t)next + (uintptr_t)i), 0, 2); /* perhaps behind the matrix: harmless */
 }
 
 /* 32 columns of 32 rows; what the rows share (Q4 scales and minima) is loaded once. */
@@ -307,8 +317,11 @@ TARGET_AMX ALWAYS_INLINE void convert_inside(enum format format, const struct we
     const __m512 scale0 = q4 ? load_w16(w->scale + c) : zero, scale1 = q4 ? load_w16(w->scale + c + 16) : zero;
     const __m512 min0 = q4 ? load_w16(w->min + c) : zero, min1 = q4 ? load_w16(w->min + c + 16) : zero;
 
-    for (int64_t r = 0; r < 32; r++) {
-        prefetch_ahead(format, row[r], c);
+    if (q4)
+        prefetch_next_rows(w, row[0], c);
+    for (int64_t r = 0; r < ROWS; r++) {
+        if (!q4)
+            prefetch_ahead(format, row[r], c);
         if (q4)
             _mm512_store_si512(a[r], pair_bf16(fma_w16(load_nibbles_w16(row[r], c), scale0, min0),
                                                fma_w16(load_nibbles_w16(row[r], c + 16), scale1, min1)));

@@ -220,9 +220,10 @@ static enum status compile(struct product *p, bool *reference, struct error *err
     if (rc != dnnl_success)
         status = library_failed(err, p->math == MATH_BF16 ? "making a bf16 product" : "making an f32 product", rc);
     else if (dnnl_memory_desc_get_size(view(&p->scratch)) > PRODUCT_SCRATCH_BYTES)
-        status =
-            error_set(err, STATUS_RUNTIME, "oneDNN: a product (m %lld, n %lld, k %lld) wants %zu bytes of scratch, expected at most %d",
-                      (long long)p->m, (long long)p->n, (long long)p->k, dnnl_memory_desc_get_size(view(&p->scratch)), PRODUCT_SCRATCH_BYTES);
+        status = error_set(err, STATUS_RUNTIME,
+                           "oneDNN: a product (m %lld, n %lld, k %lld) wants %zu bytes of scratch, expected at most %d",
+                           (long long)p->m, (long long)p->n, (long long)p->k, dnnl_memory_desc_get_size(view(&p->scratch)),
+                           PRODUCT_SCRATCH_BYTES);
     if (pd)
         dnnl_primitive_desc_destroy(pd);
     if (ops)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "executor/cpu/kernels.h"
+#include "model/integers.h"
 
 #define VEC_WIDTH 1
 #include "executor/cpu/quant_vec.h"
@@ -20,11 +21,6 @@
 #undef VEC_WIDTH
 
 #define TILE 256 /* columns packed at a time; even */
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* -- loops over elements at the current instruction set ------------------------------------------------------------------ */
 static void widen_range(const float *x, float *least, float *most, int64_t n)

@@ -101,6 +101,7 @@ enum status simulate(const struct schedule *schedule, const struct run_setting *
                                 .layer = op->layer,
                                 .batch = op->batch,
                                 .bytes = op->bytes,
+                                .flops = op->flops,
                                 .start_ns = free_at[op->resource],
                                 .waits_for = -1};
         for (int d = 0; d < op->n_deps; d++) {
