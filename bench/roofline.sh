@@ -20,12 +20,13 @@ for round in $(seq "$rounds"); do
     steal_mark
     plain=$(fio_read "$file" 4 plain)
     huge=$(fio_read "$file" 4 huge)
+    ring=$(fio_read "$file" 4 ring)
     "$ballast" run -m "$directory" -H "$out/machine.json" -p 32 -n 5 -b 8 --num-gpu-batches 1 --percent "0 0 100 0 100 0" \
         --scratch-dir "$out" --trace "$out/disk.trace.csv" -o csv >"$out/disk.csv"
     # bytes of the weights that the decode steps read, over the decode's wall time
     rate=$(grep -v '^#' "$out/disk.trace.csv" | awk -F, -v s="$(column decode_s <"$out/disk.csv")" '$2 == "load_weights" && $4 > 0 { b += $7 } END { printf "%.0f", b / s }')
-    for reference in "plain $plain" "huge $huge"; do
-        echo "$(stamp),$machine,disk-bound decode over fio (${reference% *} pages),$name,bytes_per_s,$rate,${reference#* },$(awk -v a="$rate" \
+    for reference in "plain $plain" "huge $huge" "ring $ring"; do
+        echo "$(stamp),$machine,disk-bound decode over fio (${reference% *}),$name,bytes_per_s,$rate,${reference#* },$(awk -v a="$rate" \
             -v b="${reference#* }" 'BEGIN { printf "%.4f", a / b }'),$(steal_share)"
     done
 done

@@ -92,7 +92,7 @@ int cmd_profile(int argc, char **argv)
         "Measures disk, copies, matrix products and attention on this machine, through the code that a run uses, into a hardware\n"
         "profile: the mean of -r rounds (3, of about 12 seconds each). Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
         "measured. Run nothing else meanwhile.",
-        OPTION_FILE | OPTION_REPETITIONS | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
+        OPTION_FILE | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
     struct options o;
     struct error err = {0};
     int code;

@@ -25,6 +25,9 @@ enum status options_hardware(const struct options *o, struct hardware *hw, struc
     for (int i = 0; status == STATUS_OK && i < o->n_budgets; i++) {
         status = hardware_budget(hw, o->budget[i], err);
     }
+    for (int i = 0; status == STATUS_OK && i < o->n_scales; i++) {
+        status = hardware_scale(hw, o->scale[i], err);
+    }
     return status;
 }
 

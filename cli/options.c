@@ -24,6 +24,7 @@ enum option_kind {
     KIND_INT32,   /* int in [min, max] */
     KIND_SEED,    /* uint64_t */
     KIND_BUDGET,
+    KIND_SCALE,
     KIND_PERCENT,
     KIND_WEIGHTS,
     KIND_FORMAT,
@@ -49,6 +50,8 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_HARDWARE, 'H', "hardware", "FILE", KIND_TEXT, AT(hardware), 0, 0,
      "profile of the machine, or a built-in one (t4-gcp)"},
     {OPTION_HARDWARE, 0, "budget", "TIER=SIZE", KIND_BUDGET, 0, 0, 0, "use at most this of a tier: gpu=16GiB; may be repeated"},
+    {OPTION_HARDWARE, 0, "scale", "NAME=FACTOR", KIND_SCALE, 0, 0, 0,
+     "a link or unit so many times as fast: \"disk->ram=2\", cpu=0.5; may be repeated"},
     {OPTION_WORKLOAD, 'p', "prompt-tokens", "N", KIND_INT, AT(prompt_tokens), 1, 1 << 24, "tokens of every prompt (512)"},
     {OPTION_WORKLOAD, 'n', "gen-tokens", "N", KIND_INT, AT(gen_tokens), 1, 1 << 24, "tokens to generate (32)"},
 
@@ -90,6 +93,10 @@ static const struct option_spec OPTIONS[] = {
      "a third tier in front: memory of this size, reached by copies as a GPU's is"},
     {OPTION_PROFILE, 0, "math", "f32|bf16", KIND_TEXT, AT(math), 0, 0,
      "operands of the matrix products (bf16 where the CPU has it)"},
+    {OPTION_PROFILE, 'r', "repetitions", "N", KIND_INT, AT(repetitions), 1, 100, "rounds of measuring, which are averaged (3)"},
+    {OPTION_SWEEP, 0, "vary", "FLAG=yes,no", KIND_TEXT, AT(vary), 0, 0,
+     "a flag both ways: compress-weight, overlap, ...; may be repeated"},
+    {OPTION_SWEEP, 'j', "jobs", "N", KIND_INT, AT(jobs), 1, 1024, "points computed at once (one per core)"},
     {OPTION_FILE, 'o', "output", "FILE", KIND_TEXT, AT(file), 0, 0, "file to write"},
     {OPTION_TRACE, 0, "trace", "FILE", KIND_TEXT, AT(trace), 0, 0, "write the trace as CSV"},
     {OPTION_TRACE, 0, "chrome-trace", "FILE", KIND_TEXT, AT(chrome_trace), 0, 0, "write the trace as Chrome JSON, for Perfetto"},
@@ -309,6 +316,20 @@ static enum status add_budget(const struct option_spec *s, const char *text, str
     return STATUS_OK;
 }
 
+static enum status add_scale(const struct option_spec *s, const char *text, struct options *o, struct error *err)
+{
+    const char *equals = strchr(text, '=');
+    char *end;
+    if (!equals || equals == text || !(strtod(equals + 1, &end) > 0) || *end || !isfinite(strtod(equals + 1, NULL))) {
+        return wrong_value(s, "NAME=FACTOR with a factor above 0, such as \"disk->ram=2\"", text, err);
+    }
+    if (o->n_scales == SCALES_MAX) {
+        return wrong_value(s, "at most 8 of them", text, err);
+    }
+    o->scale[o->n_scales++] = text;
+    return STATUS_OK;
+}
+
 static enum status set_option(struct options *o, const struct option_spec *s, const char *value, int argc, char **argv,
                               struct error *err)
 {
@@ -348,6 +369,8 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
         return STATUS_OK;
     case KIND_BUDGET:
         return add_budget(s, value, o, err);
+    case KIND_SCALE:
+        return add_scale(s, value, o, err);
     case KIND_PERCENT:
         return take_percent(s, value, o, argc, argv, err);
     case KIND_WEIGHTS:
@@ -440,7 +463,7 @@ static enum status refuse(const struct getopt_tables *t, int code, unsigned grou
     return unknown_option(t, argv[optind - 1], optopt, err);
 }
 
-static void set_defaults(struct options *o, const char *command)
+void options_default(struct options *o, const char *command)
 {
     memset(o, 0, sizeof *o);
     o->command = command;
@@ -452,42 +475,41 @@ static void set_defaults(struct options *o, const char *command)
     validate_limits_default(&o->limits);
 }
 
-/* STATUS_OK with *help set after -h. */
-static enum status parse(struct options *o, unsigned groups, int argc, char **argv, bool *help, struct error *err)
+/* Calls take(arg, spec, text) for every option; STATUS_OK with *help set after -h. Leaves optind at the first argument. */
+typedef enum status take_fn(void *arg, const struct option_spec *s, const char *text, int argc, char **argv, struct error *err);
+
+static enum status scan(const struct command_usage *u, int argc, char **argv, take_fn *take, void *arg, bool *help,
+                        struct error *err)
 {
     struct getopt_tables t;
     int code;
-    fill_tables(&t, groups);
+    fill_tables(&t, u->groups);
     optind = 0; /* glibc: start afresh */
     opterr = 0;
     while ((code = getopt_long(argc, argv, t.letters, t.names, NULL)) != -1) {
-        const struct option_spec *s = find_option(code, groups);
         if (code == 'h') {
             *help = true;
             return STATUS_OK;
         }
         if (code == '?' || code == ':') {
-            return refuse(&t, code, groups, argv, err);
+            return refuse(&t, code, u->groups, argv, err);
         }
-        enum status status = set_option(o, s, optarg, argc, argv, err);
+        enum status status = take(arg, find_option(code, u->groups), optarg, argc, argv, err);
         if (status != STATUS_OK) {
             return status;
         }
     }
-    o->n_arguments = argc - optind;
-    o->argument = argv + optind;
-    if (o->n_arguments > 0 && !(groups & OPTION_ARGUMENTS)) {
-        return error_set(err, STATUS_INVALID, "unexpected argument \"%s\"", o->argument[0]);
+    if (optind < argc && !(u->groups & OPTION_ARGUMENTS)) {
+        return error_set(err, STATUS_INVALID, "unexpected argument \"%s\"", argv[optind]);
     }
     return STATUS_OK;
 }
 
-bool options_parse(struct options *o, const struct command_usage *u, int argc, char **argv, int *code)
+static bool scanned(const struct command_usage *u, int argc, char **argv, take_fn *take, void *arg, int *code)
 {
     struct error err = {0};
     bool help = false;
-    set_defaults(o, u->name);
-    if (parse(o, u->groups, argc, argv, &help, &err) != STATUS_OK) {
+    if (scan(u, argc, argv, take, arg, &help, &err) != STATUS_OK) {
         *code = command_fail(u->name, &err);
         return false;
     }
@@ -497,4 +519,77 @@ bool options_parse(struct options *o, const struct command_usage *u, int argc, c
         return false;
     }
     return true;
+}
+
+static enum status take_value(void *o, const struct option_spec *s, const char *text, int argc, char **argv, struct error *err)
+{
+    return set_option(o, s, text, argc, argv, err);
+}
+
+bool options_parse(struct options *o, const struct command_usage *u, int argc, char **argv, int *code)
+{
+    options_default(o, u->name);
+    if (!scanned(u, argc, argv, take_value, o, code)) {
+        return false;
+    }
+    o->n_arguments = argc - optind;
+    o->argument = argv + optind;
+    return true;
+}
+
+/* -- one by one -------------------------------------------------------------------------------------------------------- */
+
+struct uses {
+    struct option_use *out;
+    int n;
+};
+
+static enum status take_use(void *arg, const struct option_spec *s, const char *text, int argc, char **argv, struct error *err)
+{
+    struct uses *u = arg;
+    (void)argc;
+    (void)argv;
+    if (u->n == USES_MAX) {
+        return error_set(err, STATUS_INVALID, "expected at most %d options", USES_MAX);
+    }
+    u->out[u->n++] = (struct option_use){(int)(s - OPTIONS), s->value ? text : NULL};
+    return STATUS_OK;
+}
+
+bool options_uses(struct option_use out[USES_MAX], int *n, const struct command_usage *u, int argc, char **argv, int *code)
+{
+    struct uses uses = {out, 0};
+    bool ok = scanned(u, argc, argv, take_use, &uses, code);
+    *n = uses.n;
+    return ok;
+}
+
+enum status options_set(struct options *o, int option, const char *text, struct error *err)
+{
+    return set_option(o, &OPTIONS[option], text, 0, NULL, err);
+}
+
+const char *option_name(int option)
+{
+    return OPTIONS[option].name;
+}
+
+int option_named(const char *name)
+{
+    for (int i = 0; i < N_OPTIONS; i++) {
+        if (strcmp(OPTIONS[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+bool option_counts(int option)
+{
+    return OPTIONS[option].kind == KIND_INT || OPTIONS[option].kind == KIND_INT32;
+}
+
+bool option_takes_pair(int option)
+{
+    return OPTIONS[option].kind == KIND_BUDGET || OPTIONS[option].kind == KIND_SCALE;
 }

@@ -25,7 +25,7 @@
 
 enum option_group {
     OPTION_MODEL = 1 << 0,        /* -m */
-    OPTION_HARDWARE = 1 << 1,     /* -H, --budget */
+    OPTION_HARDWARE = 1 << 1,     /* -H, --budget, --scale */
     OPTION_WORKLOAD = 1 << 2,     /* -p, -n */
     OPTION_POLICY = 1 << 3,       /* --policy */
     OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
@@ -40,7 +40,8 @@ enum option_group {
     OPTION_TRACE = 1 << 13,       /* --trace, --chrome-trace */
     OPTION_LIMITS = 1 << 14,      /* --mean, --worst, --peak */
     OPTION_ARGUMENTS = 1 << 15,   /* arguments that are no options */
-    OPTION_PROFILE = 1 << 16,     /* --emulate-device, --math */
+    OPTION_PROFILE = 1 << 16,     /* --emulate-device, --math, -r */
+    OPTION_SWEEP = 1 << 17,       /* --vary, --jobs */
 };
 
 struct command_usage {
@@ -51,12 +52,15 @@ struct command_usage {
 };
 
 #define BUDGETS_MAX 8
+#define SCALES_MAX  8
 
 struct options {
     const char *command;
     const char *model, *hardware;
     int n_budgets;
-    const char *budget[BUDGETS_MAX];   /* "gpu=16GiB" */
+    const char *budget[BUDGETS_MAX]; /* "gpu=16GiB" */
+    int n_scales;
+    const char *scale[SCALES_MAX];     /* "disk->ram=0.5" */
     int64_t prompt_tokens, gen_tokens; /* 512, 32 */
 
     const char *policy;                                              /* file; NULL: not given */
@@ -83,6 +87,8 @@ struct options {
     const char *math;           /* NULL: not given */
     const char *trace, *chrome_trace;
     struct validate_limits limits;
+    const char *vary; /* the last one; all of them by options_uses */
+    int64_t jobs;     /* 0: one per core */
 
     int n_arguments;
     char **argument; /* (n_arguments) borrowed from argv */
@@ -91,6 +97,25 @@ struct options {
 /* Fills o from argv (argv[0] is the command). Returns false when the command should return *code at once: after -h, or after a
  * one-line complaint on stderr. */
 bool options_parse(struct options *o, const struct command_usage *u, int argc, char **argv, int *code);
+
+/* -- the same one by one, for commands that give an option many values --------------------------------------------------- */
+
+/* An option as it was given. */
+struct option_use {
+    int option;       /* for the functions below */
+    const char *text; /* NULL for a flag; borrowed from argv */
+};
+#define USES_MAX 64
+
+/* The options of argv in the order given, their texts unread. As options_parse, false when the command should return *code. */
+bool options_uses(struct option_use out[USES_MAX], int *n, const struct command_usage *u, int argc, char **argv, int *code);
+void options_default(struct options *o, const char *command);
+/* Reads one text as options_parse does; on top of what o holds. */
+enum status options_set(struct options *o, int option, const char *text, struct error *err);
+const char *option_name(int option); /* "prompt-tokens" */
+int option_named(const char *name);  /* or -1 */
+bool option_counts(int option);      /* takes a whole number, so that a range is a list of them */
+bool option_takes_pair(int option);  /* takes NAME=VALUE */
 
 /* Prints "ballast: plan: text" on stderr and returns the exit code. */
 int command_fail(const char *command, const struct error *err);

@@ -162,8 +162,7 @@ static const struct table_cell *cell_at(const struct table *t, size_t row, size_
     return &t->cell[row * t->n_columns + column];
 }
 
-/* The shortest of 15 to 17 digits that reads back as the same double. */
-static void exact(double value, char *buf, size_t n)
+void number_exact(double value, char *buf, size_t n)
 {
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(buf, n, "%.*g", digits, value);
@@ -224,7 +223,7 @@ static const char *cell_text(const struct table_cell *c, enum column_kind kind, 
         if (for_people) {
             format_for_people(kind, c->as.number, buf, n);
         } else {
-            exact(c->as.number, buf, n);
+            number_exact(c->as.number, buf, n);
         }
         break;
     case CELL_EMPTY:

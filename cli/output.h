@@ -24,6 +24,9 @@ enum output_format { OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON, OUTPUT_JSONL };
 int output_format_parse(const char *name, enum output_format *out); /* 0, or -1 if the name is unknown */
 const char *output_format_name(enum output_format f);
 
+/* The shortest of 15 to 17 digits that reads back as the same double. */
+void number_exact(double value, char *buf, size_t n);
+
 /* What a cell holds and how Markdown shows it. All but TEXT and INT are doubles; BYTES may also be written with table_int. */
 enum column_kind { COLUMN_TEXT, COLUMN_INT, COLUMN_NUMBER, COLUMN_BYTES, COLUMN_SECONDS, COLUMN_BYTES_PER_S, COLUMN_FLOPS };
 

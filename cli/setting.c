@@ -42,12 +42,33 @@ static enum status predict(struct setting *s, struct error *err)
     return STATUS_OK;
 }
 
-static enum status load(struct setting *s, const struct options *o, struct error *err)
+static bool same_text(const char *a, const char *b)
 {
-    memset(s, 0, sizeof *s);
-    enum status status = options_model(o, &s->arch, err);
-    if (status == STATUS_OK) {
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_machine(const struct options *a, const struct options *b)
+{
+    bool same = same_text(a->hardware, b->hardware) && a->n_budgets == b->n_budgets && a->n_scales == b->n_scales;
+    for (int i = 0; same && i < a->n_budgets; i++) {
+        same = strcmp(a->budget[i], b->budget[i]) == 0;
+    }
+    for (int i = 0; same && i < a->n_scales; i++) {
+        same = strcmp(a->scale[i], b->scale[i]) == 0;
+    }
+    return same;
+}
+
+static enum status load(struct setting *s, const struct options *before, const struct options *o, struct error *err)
+{
+    enum status status = STATUS_OK;
+    if (!before || !same_text(before->model, o->model) || s->arch.n_layers == 0) {
+        arch_free(&s->arch);
+        status = options_model(o, &s->arch, err);
+    }
+    if (status == STATUS_OK && (!before || !same_machine(before, o) || s->hardware.n_tiers == 0)) {
         status = options_hardware(o, &s->hardware, err);
+        s->hardware.n_tiers = status == STATUS_OK ? s->hardware.n_tiers : 0;
     }
     if (status == STATUS_OK) {
         status = options_workload(o, &s->arch, &s->workload, err);
@@ -55,9 +76,11 @@ static enum status load(struct setting *s, const struct options *o, struct error
     return status;
 }
 
-enum status setting_open(struct setting *s, const struct options *o, struct error *err)
+enum status setting_reopen(struct setting *s, const struct options *before, const struct options *o, struct error *err)
 {
-    enum status status = load(s, o, err);
+    placement_free(&s->placement);
+    s->planned = false;
+    enum status status = load(s, before, o, err);
     if (status == STATUS_OK) {
         status = has_policy(o) ? options_policy(o, &s->hardware, &s->policy, err) : setting_search(s, o, err);
     }
@@ -71,6 +94,12 @@ enum status setting_open(struct setting *s, const struct options *o, struct erro
         status = predict(s, err);
     }
     return status;
+}
+
+enum status setting_open(struct setting *s, const struct options *o, struct error *err)
+{
+    memset(s, 0, sizeof *s);
+    return setting_reopen(s, NULL, o, err);
 }
 
 void setting_close(struct setting *s)

@@ -108,3 +108,57 @@ enum status hardware_budget(struct hardware *hw, const char *text, struct error 
     hw->tier[tier].capacity_bytes = (int64_t)floor(bytes);
     return STATUS_OK;
 }
+
+/* -- other rates -------------------------------------------------------------------------------------------------------- */
+
+static void scale_curve(struct curve *c, double factor)
+{
+    for (int i = 0; i < c->n; i++)
+        c->y[i] *= factor;
+}
+
+static void scale_compute(struct compute *u, double factor)
+{
+    for (int f = 0; f < FORMAT_COUNT; f++) {
+        scale_curve(&u->matmul[f], factor);
+        u->attention_decode_bytes_per_s[f] *= factor;
+    }
+    u->attention_prefill_flops_per_s *= factor;
+    u->memory_bytes_per_s *= factor;
+}
+
+/* "disk->ram" and the other way; returns how many curves or units have that name. */
+static int scale_named(struct hardware *hw, const char *wanted, double factor)
+{
+    char name[2 * sizeof hw->tier[0].name + 4];
+    int found = 0;
+    for (int i = 0; i + 1 < hw->n_tiers; i++)
+        for (int write = 0; write < 2; write++) {
+            snprintf(name, sizeof name, "%s->%s", hw->tier[write ? i : i + 1].name, hw->tier[write ? i + 1 : i].name);
+            if (strcmp(name, wanted) == 0) {
+                scale_curve(write ? &hw->link[i].write_bytes_per_s : &hw->link[i].read_bytes_per_s, factor);
+                found++;
+            }
+        }
+    for (int i = 0; i < hw->n_computes; i++)
+        if (strcmp(hw->compute[i].name, wanted) == 0) {
+            scale_compute(&hw->compute[i], factor);
+            found++;
+        }
+    return found;
+}
+
+enum status hardware_scale(struct hardware *hw, const char *text, struct error *err)
+{
+    const char *equals = strchr(text, '=');
+    char name[48], *end = NULL;
+    double factor = equals ? strtod(equals + 1, &end) : 0;
+    if (!equals || !(factor > 0) || !isfinite(factor) || *end)
+        return error_set(err, STATUS_INVALID,
+                         "scale '%.100s': expected NAME=FACTOR with a factor above 0, such as \"disk->ram=2\"", text);
+    snprintf(name, sizeof name, "%.*s", (int)(equals - text), text);
+    if (scale_named(hw, name, factor) == 0)
+        return error_set(err, STATUS_INVALID, "scale '%.100s': expected a link such as \"%s->%s\" or a unit such as \"%s\" of %s",
+                         text, hw->tier[1].name, hw->tier[0].name, hw->compute[0].name, hw->name);
+    return STATUS_OK;
+}

@@ -71,5 +71,8 @@ enum status hardware_save(const struct hardware *hw, const char *path, const cha
 int hardware_tier(const struct hardware *hw, const char *name); /* index, or -1 */
 /* Parses "gpu=16GiB" and narrows that tier; an unknown tier, or more than the profile has, is an error. */
 enum status hardware_budget(struct hardware *hw, const char *text, struct error *err);
+/* Parses "disk->ram=2" or "cpu=0.5" and multiplies that direction's bandwidths, or all rates of that compute unit; latencies and
+ * launch times stay. */
+enum status hardware_scale(struct hardware *hw, const char *text, struct error *err);
 
 #endif

@@ -131,6 +131,48 @@ if has plan; then
     bad "a plan with a fixed placement" 1 '^ballast: plan: --percent' plan -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0"
 fi
 
+# -- sweep: the rows of predict and plan, in order, whatever the jobs; gone on with where a file ends
+if has sweep; then
+    lists=(-m opt-125m,opt-1.3b -H t4-gcp -p 128-512*2 -n 8 -b 1,4 --num-gpu-batches 1)
+    swept=(sweep "${lists[@]}" --percent "100 0 100 0 100 0,0 100 0 100 0 100")
+    good "sweep of 2 x 3 x 2 x 2 points" '^opt-1\.3b,t4-gcp,512,8,4,0 100 0 100 0 100,0,,' "${swept[@]}"
+    [ "$(wc -l <"$work/out")" -eq 25 ] && ok "sweep has a row a point" || not_ok "sweep has a row a point" "$(wc -l <"$work/out") lines"
+    cp "$work/out" "$work/sweep.csv"
+    for jobs in 1 3; do
+        "$ballast" "${swept[@]}" -j $jobs | cmp -s - "$work/sweep.csv" && ok "sweep with -j $jobs gives the same" || not_ok "sweep with -j $jobs gives the same" "it differs"
+    done
+    . scripts/csv.sh
+    one=$("$ballast" predict -m opt-1.3b -H t4-gcp -p 256 -n 8 -b 4 --num-gpu-batches 1 --percent "100 0 100 0 100 0" -o csv | column latency_s)
+    [ "$(column latency_s <"$work/sweep.csv" | sed -n 19p)" = "$one" ] && ok "a row is what predict says" || not_ok "a row is what predict says" "not $one"
+    for cut in 0 40 700 2100; do # bytes: nothing, half the names, half a row, rows
+        head -c $cut "$work/sweep.csv" >"$work/part.csv"
+        "$ballast" "${swept[@]}" -o "$work/part.csv" 2>/dev/null && cmp -s "$work/part.csv" "$work/sweep.csv" &&
+            ok "sweep goes on after $cut bytes" || not_ok "sweep goes on after $cut bytes" "the file differs"
+    done
+    "$ballast" "${swept[@]}" -o "$work/part.csv" 2>/dev/null && cmp -s "$work/part.csv" "$work/sweep.csv" && ok "a finished sweep stays" ||
+        not_ok "a finished sweep stays" "the file differs"
+    bad "sweep onto another's rows" 1 'part\.csv: expected rows of this sweep' sweep "${lists[@]}" --percent "50 50 0 100 0 100" -o "$work/part.csv"
+    cmp -s "$work/part.csv" "$work/sweep.csv" && ok "rows of another sweep are left alone" || not_ok "rows of another sweep are left alone" "they changed"
+    good "sweep of flags, budgets and rates" '^opt-1\.3b,t4-gcp,512,32,no,1GiB,0\.5,2,.*does not fit' sweep -m opt-1.3b -H t4-gcp \
+        --vary compress-weight=yes,no --budget gpu=16GB,1GiB --scale "cpu->gpu=1,0.5" --percent "100 0 100 0 100 0"
+    good "sweep plans where no policy is given" '^opt-1\.3b,t4-gcp,128,8,8GiB,0,,"--gpu-batch-size ' sweep -m opt-1.3b -H t4-gcp -p 128 -n 8 \
+        --max-block 8 --budget gpu=4GiB,8GiB
+    good "sweep over machines of other tiers" '^opt-125m,h200,' sweep -m opt-125m -H t4-gcp,h200 --percent "100 0 100 0 100 0"
+    bad "sweep with a wrong list" 1 '^ballast: sweep: .*"1,x": expected a whole number' sweep -m opt-125m -H t4-gcp -b 1,x
+    bad "sweep with a range that runs backwards" 1 '4-1 runs backwards' sweep -m opt-125m -H t4-gcp -b 4-1
+    bad "sweep with an empty value" 1 'expected values between commas' sweep -m opt-125m,,opt-1.3b -H t4-gcp
+    bad "sweep with a value out of range" 1 '^ballast: sweep: -b/--gpu-batch-size: .*found "0"' sweep -m opt-125m -H t4-gcp -b 0-2
+    bad "sweep of an unknown flag" 1 '^ballast: sweep: --vary: .*found "speed=yes"' sweep -m opt-125m -H t4-gcp --vary speed=yes
+    bad "sweep of an option given twice" 1 '\-\-gpu-batch-size is given twice' sweep -m opt-125m -H t4-gcp -b 1 -b 2
+    bad "sweep without a model" 1 '^ballast: sweep: -m/--model is missing' sweep -H t4-gcp
+    bad "sweep without a machine" 1 '^ballast: sweep: -H/--hardware is missing' sweep -m opt-125m
+    bad "sweep of an unknown model" 1 'opt-1.4b' sweep -m opt-125m,opt-1.4b -H t4-gcp
+    bad "sweep into no directory" 3 'no/such/rows\.csv: ' sweep -m opt-125m -H t4-gcp -o "$work/no/such/rows.csv"
+    bad "sweep on an unknown machine" 1 't5-gcp' sweep -m opt-125m -H t4-gcp,t5-gcp
+    bad "a scale of an unknown link" 1 "scale 'gpu->moon=2'" predict -m opt-125m -H t4-gcp --scale "gpu->moon=2"
+    bad "a scale of zero" 1 'factor above 0' predict -m opt-125m -H t4-gcp --scale "gpu=0"
+fi
+
 # -- the whole way with a model of 200 kB: simulate, run, compare, draw
 if has run && has simulate; then
     setting=(-m tests/fixtures/opt-tiny-pre -H tests/fuzz/seeds/fuzz_hardware/ram-disk.json -p 8 -n 4 -b 2 --num-gpu-batches 2
