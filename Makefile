@@ -20,6 +20,12 @@ LIBS      := -lglpk -lcsv -ljansson -ldnnl -luring -lpcre2-8 -lhwloc -lm -lpthre
 ASAN      := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 FUZZ      := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 
+# `ballast sweep` spreads over nodes where this is found; `make MPI=` builds without.
+MPI       ?= $(shell pkg-config --exists ompi-c 2>/dev/null && echo ompi-c)
+ifneq ($(MPI),)
+LIBS      += $(shell pkg-config --libs $(MPI))
+endif
+
 # `make V=1` shows whole commands instead of a line each.
 say        = $(if $(V),,@printf '  %-5s %s\n' $(1) $@;)
 
@@ -29,7 +35,7 @@ CLI_SRC   := $(filter-out cli/ballast.c,$(wildcard cli/*.c))
 TEST_SRC  := $(wildcard tests/test_*.c)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard bench/bench_*.c)
-DATA      := $(wildcard model/data/*/*.json)
+DATA      := $(wildcard model/data/*/*.json papers/*/published.csv)
 
 TESTS      := $(TEST_SRC:tests/%.c=$B/tests/%)
 ASAN_TESTS := $(TEST_SRC:tests/%.c=$B/asan/tests/%)
@@ -78,11 +84,18 @@ $B/gen/lib.list: FORCE
 	@$(call update,$(LIB_SRC))
 $B/gen/cli.list: FORCE
 	@$(call update,$(CLI_SRC))
+$B/gen/mpi: FORCE
+	@$(call update,$(MPI))
 $B/gen/commit: FORCE
 	@$(call update,$(shell git describe --always --dirty 2>/dev/null))
 
 $B/obj/cli/version.o $B/asan/obj/cli/version.o: CPPFLAGS += -DBALLAST_COMMIT='"$(shell cat $B/gen/commit 2>/dev/null)"'
 $B/obj/cli/version.o $B/asan/obj/cli/version.o: $B/gen/commit
+
+ifneq ($(MPI),)
+$B/obj/cli/ranks.o $B/asan/obj/cli/ranks.o: CPPFLAGS += -DBALLAST_MPI $(shell pkg-config --cflags $(MPI))
+endif
+$B/obj/cli/ranks.o $B/asan/obj/cli/ranks.o: $B/gen/mpi
 
 # -- archives and programs -------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ static const struct command COMMANDS[] = {
     {"run", "carry a policy out on this machine", cmd_run},
     {"validate", "predicted against measured; exit 4 outside tolerance", cmd_validate},
     {"sweep", "every combination of lists of options, a CSV row each", cmd_sweep},
+    {"paper", "a paper's tables: published, predicted, error", cmd_paper},
     {"plot", "a picture of a trace or a table", cmd_plot},
 };
 enum { N_COMMANDS = sizeof COMMANDS / sizeof COMMANDS[0] };

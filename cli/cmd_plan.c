@@ -1,4 +1,6 @@
 /* cmd_plan.c - ballast plan: the best policy, why it is the best, and the command line that runs it. */
+#include <math.h>
+
 #include "cli/commands.h"
 #include "cli/setting.h"
 
@@ -59,13 +61,76 @@ static enum status print(const struct setting *s, const struct options *o, struc
     return status;
 }
 
+/* -- latency against throughput --------------------------------------------------------------------------------------------- */
+
+/* The plan within o's limits; *found is false if none fits. */
+static enum status plan_within(struct setting *s, const struct options *before, const struct options *o, bool *found,
+                               struct error *err)
+{
+    struct error inner = {0};
+    enum status status = setting_reopen(s, before, o, &inner);
+    *found = status == STATUS_OK;
+    return status == STATUS_OK || status == STATUS_DOES_NOT_FIT ? STATUS_OK : error_set(err, status, "%s", inner.text);
+}
+
+static void add_point(struct table *t, const struct setting *s, double limit_s)
+{
+    char flags[512];
+    table_number(t, limit_s);
+    table_number(t, s->prediction.latency_s);
+    table_number(t, s->prediction.throughput_tok_s);
+    table_int(t, policy_block(&s->policy));
+    table_text(t, policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+}
+
+/* Limits fall by a constant factor from the latency of the best policy to that of the smallest block; each row is the best within its
+ * limit, and none is both slower and later than another. */
+static enum status print_front(struct setting *s, const struct options *o, struct error *err)
+{
+    struct options one = *o, limited = *o;
+    struct table t;
+    bool found = false;
+    enum status status = STATUS_OK;
+    table_init(&t);
+    table_column(&t, "latency_limit_s", COLUMN_SECONDS);
+    table_column(&t, "latency_s", COLUMN_SECONDS);
+    table_column(&t, "throughput_tok_s", COLUMN_NUMBER);
+    table_column(&t, "block", COLUMN_INT);
+    table_column(&t, "policy", COLUMN_TEXT);
+    double most_s = s->prediction.latency_s, last_s = most_s;
+    add_point(&t, s, o->latency_s > 0 ? o->latency_s : most_s);
+    one.gpu_batch_size = o->gpu_batch_size ? o->gpu_batch_size : 1;
+    one.num_gpu_batches = o->num_gpu_batches ? o->num_gpu_batches : 1;
+    status = plan_within(s, o, &one, &found, err);
+    double least_s = found ? s->prediction.latency_s : most_s, factor = pow(least_s / most_s, 1.0 / (double)(o->pareto - 1));
+    for (int64_t i = 1; i < o->pareto && status == STATUS_OK && factor < 1; i++) {
+        limited.latency_s = i == o->pareto - 1 ? least_s : most_s * pow(factor, (double)i);
+        if (last_s <= limited.latency_s) { /* the last row keeps this limit too */
+            continue;
+        }
+        status = plan_within(s, &one, &limited, &found, err);
+        if (status == STATUS_OK && found) {
+            last_s = s->prediction.latency_s;
+            add_point(&t, s, limited.latency_s);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = table_write(&t, o->format, stdout, err);
+    }
+    table_free(&t);
+    if (status == STATUS_OK && o->format == OUTPUT_MD) {
+        printf("\nPredictions (%s profile): the best policy within each latency of a block.\n", s->hardware.estimate);
+    }
+    return status;
+}
+
 int cmd_plan(int argc, char **argv)
 {
     static const struct command_usage USAGE = {
         "plan", "-m MODEL -H FILE [OPTIONS]",
         "Finds the policy with the highest throughput: batch sizes, compression, where attention runs, and where weights, cache and\n"
         "activations live. Whatever is given on the command line is fixed, the rest is searched.",
-        OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_FORMAT};
+        OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_FRONT | OPTION_FORMAT};
     struct options o;
     struct setting s = {0};
     struct error err = {0};
@@ -75,6 +140,10 @@ int cmd_plan(int argc, char **argv)
     }
     if (o.percent[0]) {
         error_set(&err, STATUS_INVALID, "--percent fixes the placement that is to be searched: use \"ballast predict\" for it");
+    } else if (o.pareto) {
+        if (setting_open(&s, &o, &err) == STATUS_OK) {
+            print_front(&s, &o, &err);
+        }
     } else if (setting_open(&s, &o, &err) == STATUS_OK && print(&s, &o, &err) == STATUS_OK && o.policy_out) {
         policy_save(&s.policy, o.policy_out, &s.hardware, &err);
     }

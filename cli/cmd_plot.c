@@ -27,8 +27,10 @@ int cmd_plot(int argc, char **argv)
          "  timeline    what each resource did when, of one or two traces\n"
          "  memory      resident bytes of each tier over time, and the predicted peak\n"
          "  scatter     a table label,predicted,measured against the identity\n"
-         "  throughput  a table label,batch,throughput_tok_s[,measured_tok_s] over the batch size",
-         OPTION_FILE | OPTION_ARGUMENTS};
+         "  throughput  a table label,batch,throughput_tok_s[,measured_tok_s] over the batch size\n"
+         "  line        column --y against column --x of any table, such as a sweep's, a line for each value of --group\n"
+         "  heatmap     column --value by the columns --x and --y",
+         OPTION_FILE | OPTION_ARGUMENTS | OPTION_PLOT};
     struct options o;
     struct error err = {0};
     int code;
@@ -36,7 +38,8 @@ int cmd_plot(int argc, char **argv)
         return code;
     }
     if (check(&o, &err) == STATUS_OK) {
-        plot_render(o.argument[0], o.argument[1], o.n_arguments > 2 ? o.argument[2] : NULL, o.file, &err);
+        plot_render(o.argument[0], o.argument[1], o.n_arguments > 2 ? o.argument[2] : NULL,
+                    &(struct plot_columns){o.plot_x, o.plot_y, o.plot_value, o.plot_group}, o.file, &err);
     }
     return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
 }

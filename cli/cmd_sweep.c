@@ -34,6 +34,7 @@ struct sweep {
     bool goes_on;     /* behind rows that are there */
     int64_t done;
     struct progress progress;
+    struct ranks ranks;
 };
 
 /* -- cells -------------------------------------------------------------------------------------------------------------- */
@@ -384,26 +385,35 @@ static enum status find_names(struct sweep *s, struct error *err)
     return status;
 }
 
-static enum status sweep(struct sweep *s, const struct options *own, struct error *err)
+/* Rank 0 alone has the file. */
+static enum status prepare(struct sweep *s, struct error *err)
 {
-    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    s->path = own->file;
     enum status status = check_models(&s->axes, err);
     if (status == STATUS_OK) {
         status = find_names(s, err);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && s->ranks.rank == 0) {
         status = open_rows(s, err);
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && s->ranks.rank == 0) {
         status = start_rows(s, err);
     }
+    return status;
+}
+
+static enum status sweep(struct sweep *s, const struct options *own, struct error *err)
+{
+    int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    s->path = own->file;
+    enum status status = prepare(s, err);
     if (status != STATUS_OK) {
         return status;
     }
+    ranks_agree(&s->ranks, &s->done);
     int64_t left = s->axes.points - s->done, jobs = own->jobs ? own->jobs : cores;
-    int64_t chunk = left / (jobs * 32) + 1;
-    struct ordered work = {.workers = (int)(jobs < left ? jobs : left),
+    int64_t chunk = left / (jobs * s->ranks.size * 32) + 1;
+    struct ordered work = {.ranks = s->ranks,
+                           .workers = (int)(jobs < left ? jobs : left),
                            .first = s->done,
                            .last = s->axes.points,
                            .chunk = chunk < 64 ? chunk : 64,
@@ -439,7 +449,7 @@ int cmd_sweep(int argc, char **argv)
         "sweep", "-m MODELS -H FILES [OPTIONS with lists] [-o FILE]",
         "Predicts, or plans where no policy is given, every combination of the values listed: 1,2,8; 1-64*2; 128-512+128; names and\n"
         "sizes between commas; --vary compress-weight=yes,no for a flag. One CSV row a point, in order, last list fastest. With -o, a\n"
-        "file that an interrupted sweep left is gone on with.",
+        "file that an interrupted sweep left is gone on with. Under mpirun the points are spread over its ranks; rank 0 writes.",
         OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_POLICY | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_FILE |
             OPTION_SWEEP};
     struct option_use use[USES_MAX], rest[USES_MAX];
@@ -454,14 +464,20 @@ int cmd_sweep(int argc, char **argv)
         error_set(&err, STATUS_RUNTIME, "out of memory");
         return command_fail(USAGE.name, &err);
     }
-    if (own_options(use, &n, &own, rest, &err) == STATUS_OK && axes_new(&s->axes, rest, n, &err) == STATUS_OK) {
+    if (ranks_join(&s->ranks, &err) == STATUS_OK && own_options(use, &n, &own, rest, &err) == STATUS_OK &&
+        axes_new(&s->axes, rest, n, &err) == STATUS_OK) {
         sweep(s, &own, &err);
     }
     if (s->path && s->out && fclose(s->out) && err.status == STATUS_OK) {
         error_errno(&err, errno, "%s: cannot write", s->path);
     }
+    /* the ranks find the same mistakes in the options: one says them */
+    if (err.status != STATUS_OK && (s->ranks.rank == 0 || err.status == STATUS_RUNTIME)) {
+        command_fail(USAGE.name, &err);
+    }
+    ranks_leave(&s->ranks, err.status);
     setting_close(&s->setting);
     axes_free(&s->axes);
     free(s);
-    return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+    return (int)err.status;
 }

@@ -14,6 +14,7 @@ int cmd_simulate(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
 int cmd_validate(int argc, char **argv);
+int cmd_paper(int argc, char **argv);
 int cmd_plot(int argc, char **argv);
 
 /* "0.1.0" or "0.1.0+commit": stamped into traces and results. */

@@ -74,6 +74,8 @@ static const struct option_spec OPTIONS[] = {
 
     {OPTION_SEARCH, 0, "latency", "SECONDS", KIND_SECONDS, AT(latency_s), 0, 0, "longest time a block may take"},
     {OPTION_SEARCH, 0, "max-block", "N", KIND_INT, AT(max_block), 1, BATCH_MAX, "most sequences in a block"},
+    {OPTION_FRONT, 0, "pareto", "N", KIND_INT, AT(pareto), 2, 1000,
+     "the best policies at about N latencies, from the shortest to the best's"},
     {OPTION_SEARCH, 0, "policy-out", "FILE", KIND_TEXT, AT(policy_out), 0, 0, "write the policy as JSON"},
 
     {OPTION_RUN, 0, "prompts", "FILE", KIND_TEXT, AT(prompts), 0, 0,
@@ -97,6 +99,11 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_SWEEP, 0, "vary", "FLAG=yes,no", KIND_TEXT, AT(vary), 0, 0,
      "a flag both ways: compress-weight, overlap, ...; may be repeated"},
     {OPTION_SWEEP, 'j', "jobs", "N", KIND_INT, AT(jobs), 1, 1024, "points computed at once (one per core)"},
+    {OPTION_PLOT, 0, "x", "COLUMN", KIND_TEXT, AT(plot_x), 0, 0, "along the bottom (gpu-batch-size)"},
+    {OPTION_PLOT, 0, "y", "COLUMN", KIND_TEXT, AT(plot_y), 0, 0,
+     "along the side (throughput_tok_s; of a heatmap workload.prompt_tokens)"},
+    {OPTION_PLOT, 0, "value", "COLUMN", KIND_TEXT, AT(plot_value), 0, 0, "the colour of a heatmap (throughput_tok_s)"},
+    {OPTION_PLOT, 0, "group", "COLUMN", KIND_TEXT, AT(plot_group), 0, 0, "a line for each of its values"},
     {OPTION_FILE, 'o', "output", "FILE", KIND_TEXT, AT(file), 0, 0, "file to write"},
     {OPTION_TRACE, 0, "trace", "FILE", KIND_TEXT, AT(trace), 0, 0, "write the trace as CSV"},
     {OPTION_TRACE, 0, "chrome-trace", "FILE", KIND_TEXT, AT(chrome_trace), 0, 0, "write the trace as Chrome JSON, for Perfetto"},

@@ -42,6 +42,8 @@ enum option_group {
     OPTION_ARGUMENTS = 1 << 15,   /* arguments that are no options */
     OPTION_PROFILE = 1 << 16,     /* --emulate-device, --math, -r */
     OPTION_SWEEP = 1 << 17,       /* --vary, --jobs */
+    OPTION_PLOT = 1 << 18,        /* --x, --y, --value, --group */
+    OPTION_FRONT = 1 << 19,       /* --pareto */
 };
 
 struct command_usage {
@@ -71,6 +73,7 @@ struct options {
 
     double latency_s;  /* 0: no limit */
     int64_t max_block; /* 0: no limit */
+    int64_t pareto;    /* points of the front; 0: only the best */
     const char *policy_out;
 
     const char *prompts, *weights_dir, *scratch_dir;
@@ -87,8 +90,9 @@ struct options {
     const char *math;           /* NULL: not given */
     const char *trace, *chrome_trace;
     struct validate_limits limits;
-    const char *vary; /* the last one; all of them by options_uses */
-    int64_t jobs;     /* 0: one per core */
+    const char *vary;                                      /* the last one; all of them by options_uses */
+    int64_t jobs;                                          /* 0: one per core */
+    const char *plot_x, *plot_y, *plot_value, *plot_group; /* names of columns; NULL: not given */
 
     int n_arguments;
     char **argument; /* (n_arguments) borrowed from argv */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -25,6 +26,22 @@ static enum status make_text(const struct ordered *o, int64_t first, int64_t las
 static int64_t chunk_end(const struct ordered *o, int64_t first)
 {
     return o->last - first < o->chunk ? o->last : first + o->chunk;
+}
+
+static int ranks(const struct ordered *o)
+{
+    return o->ranks.size > 1 ? o->ranks.size : 1;
+}
+
+/* Of the rank's chunks, the first one and the way from one to the next. */
+static int64_t rank_first(const struct ordered *o)
+{
+    return o->first + o->ranks.rank * o->chunk;
+}
+
+static int64_t rank_step(const struct ordered *o)
+{
+    return ranks(o) * o->chunk;
 }
 
 static int put(int fd, const void *data, size_t bytes)
@@ -62,7 +79,7 @@ static int get(int fd, void *data, size_t bytes)
 static _Noreturn void work(const struct ordered *o, int worker, int fd)
 {
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* whoever reads is gone: so is the work */
-    for (int64_t first = o->first + worker * o->chunk; first < o->last; first += o->workers * o->chunk) {
+    for (int64_t first = rank_first(o) + worker * rank_step(o); first < o->last; first += o->workers * rank_step(o)) {
         char *text = NULL;
         size_t bytes = 0;
         if (make_text(o, first, chunk_end(o, first), &text, &bytes, NULL) != STATUS_OK || put(fd, &bytes, sizeof bytes) ||
@@ -103,21 +120,40 @@ static enum status start(const struct ordered *o, struct worker *w, struct error
     return STATUS_OK;
 }
 
+/* The rank's own chunk that begins at `first`: made here, or by the worker whose turn it is. */
+static enum status own_chunk(const struct ordered *o, const struct worker *w, int64_t first, char **text, size_t *bytes,
+                             struct error *err)
+{
+    if (o->workers <= 1) {
+        return make_text(o, first, chunk_end(o, first), text, bytes, err);
+    }
+    int fd = w[(first - rank_first(o)) / rank_step(o) % o->workers].fd;
+    if (get(fd, bytes, sizeof *bytes) || !(*text = malloc(*bytes + 1)) || get(fd, *text, *bytes)) {
+        return error_set(err, STATUS_RUNTIME, "the worker of points %lld to %lld ended early", (long long)first + 1,
+                         (long long)chunk_end(o, first));
+    }
+    return STATUS_OK;
+}
+
+/* Rank 0 takes every chunk in order; the others send theirs. */
 static enum status collect(const struct ordered *o, const struct worker *w, struct error *err)
 {
+    const bool taker = o->ranks.rank == 0;
     enum status status = STATUS_OK;
-    int turn = 0;
-    for (int64_t first = o->first; first < o->last && status == STATUS_OK; first = chunk_end(o, first)) {
-        size_t bytes = 0;
+    int64_t first = taker ? o->first : rank_first(o);
+    while (first < o->last && status == STATUS_OK) {
+        const int from = (int)((first - o->first) / o->chunk % ranks(o));
         char *text = NULL;
-        if (get(w[turn].fd, &bytes, sizeof bytes) || !(text = malloc(bytes + 1)) || get(w[turn].fd, text, bytes)) {
-            status = error_set(err, STATUS_RUNTIME, "the worker of points %lld to %lld ended early", (long long)first + 1,
-                               (long long)chunk_end(o, first));
-        } else {
+        size_t bytes = 0;
+        status = from == o->ranks.rank ? own_chunk(o, w, first, &text, &bytes, err)
+                                       : ranks_receive(&o->ranks, from, &text, &bytes, err);
+        if (status == STATUS_OK && taker) {
             status = o->take(o->arg, first, chunk_end(o, first), text, bytes, err);
+        } else if (status == STATUS_OK) {
+            ranks_send(&o->ranks, text, bytes);
         }
         free(text);
-        turn = (turn + 1) % o->workers;
+        first = taker ? chunk_end(o, first) : first + rank_step(o);
     }
     return status;
 }
@@ -138,25 +174,10 @@ static void stop(const struct ordered *o, struct worker *w)
     }
 }
 
-static enum status run_here(const struct ordered *o, struct error *err)
-{
-    enum status status = STATUS_OK;
-    for (int64_t first = o->first; first < o->last && status == STATUS_OK; first = chunk_end(o, first)) {
-        char *text = NULL;
-        size_t bytes = 0;
-        status = make_text(o, first, chunk_end(o, first), &text, &bytes, err);
-        if (status == STATUS_OK) {
-            status = o->take(o->arg, first, chunk_end(o, first), text, bytes, err);
-        }
-        free(text);
-    }
-    return status;
-}
-
 enum status ordered_run(const struct ordered *o, struct error *err)
 {
     if (o->workers <= 1) {
-        return run_here(o, err);
+        return collect(o, NULL, err);
     }
     struct worker *w = calloc((size_t)o->workers, sizeof *w);
     if (!w) {

@@ -1,7 +1,7 @@
-/* ordered.h - work shared out over processes, its output taken in order.
+/* ordered.h - work shared out over processes and the ranks of an MPI job, its output taken in order.
  *
- * Items are cut into chunks; worker j makes chunks j, j + workers, ... and each arrives whole and in its turn. Processes rather than
- * threads: GLPK keeps global state, and a worker that dies takes nothing with it.
+ * Items are cut into chunks, dealt out in turn to the ranks and by each to its workers; rank 0 takes each whole and in order.
+ * Processes rather than threads: GLPK keeps global state, and a worker that dies takes nothing with it.
  */
 #ifndef BALLAST_CLI_ORDERED_H
 #define BALLAST_CLI_ORDERED_H
@@ -10,16 +10,18 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "cli/ranks.h"
 #include "model/error.h"
 
 struct ordered {
-    int workers;         /* 1: in this process */
+    struct ranks ranks;  /* a zeroed one is this process alone */
+    int workers;         /* of each rank; 1: in this process */
     int64_t first, last; /* items first .. last - 1 */
     int64_t chunk;       /* items made together */
     void *arg;           /* for both */
     /* Writes items first .. last - 1 to `out`. */
     void (*make)(void *arg, int64_t first, int64_t last, FILE *out);
-    /* Gets what make wrote. Stops the work unless it returns STATUS_OK. */
+    /* Gets what make wrote, on rank 0. Stops the work unless it returns STATUS_OK. */
     enum status (*take)(void *arg, int64_t first, int64_t last, const char *text, size_t bytes, struct error *err);
 };
 

@@ -76,7 +76,7 @@ static enum status load(struct setting *s, const struct options *before, const s
     return status;
 }
 
-enum status setting_reopen(struct setting *s, const struct options *before, const struct options *o, struct error *err)
+static enum status place(struct setting *s, const struct options *before, const struct options *o, struct error *err)
 {
     placement_free(&s->placement);
     s->planned = false;
@@ -87,13 +87,24 @@ enum status setting_reopen(struct setting *s, const struct options *before, cons
     if (status == STATUS_OK) {
         status = placement_new(&s->placement, &s->arch, &s->hardware, &s->workload, &s->policy, err);
     }
+    return status;
+}
+
+enum status setting_reopen(struct setting *s, const struct options *before, const struct options *o, struct error *err)
+{
+    enum status status = place(s, before, o, err);
     if (status == STATUS_OK) {
         status = placement_check(&s->placement, &s->hardware, err);
     }
-    if (status == STATUS_OK) {
-        status = predict(s, err);
-    }
-    return status;
+    return status == STATUS_OK ? predict(s, err) : status;
+}
+
+enum status setting_reopen_anyway(struct setting *s, const struct options *before, const struct options *o, bool *fits,
+                                  struct error *err)
+{
+    enum status status = place(s, before, o, err);
+    *fits = status == STATUS_OK && placement_check(&s->placement, &s->hardware, NULL) == STATUS_OK;
+    return status == STATUS_OK ? predict(s, err) : status;
 }
 
 enum status setting_open(struct setting *s, const struct options *o, struct error *err)

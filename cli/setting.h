@@ -25,6 +25,9 @@ enum status setting_open(struct setting *s, const struct options *o, struct erro
 /* The same for a setting that has been opened with `before` (or failed to be, with s zeroed and before NULL): model and machine are
  * loaded again only if they are others. */
 enum status setting_reopen(struct setting *s, const struct options *before, const struct options *o, struct error *err);
+/* The same for a policy that is given, whether or not it fits. */
+enum status setting_reopen_anyway(struct setting *s, const struct options *before, const struct options *o, bool *fits,
+                                  struct error *err);
 void setting_close(struct setting *s); /* a zeroed struct is fine */
 
 /* Only the search, for plan. */

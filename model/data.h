@@ -1,11 +1,11 @@
-/* data.h - the files of model/data, built into the binary by scripts/embed_data.sh. */
+/* data.h - the files of model/data, and the papers' tables, built into the binary by scripts/embed_data.sh. */
 #ifndef BALLAST_MODEL_DATA_H
 #define BALLAST_MODEL_DATA_H
 
 #include <stddef.h>
 
-/* The file model/data/<kind>/<name>.json (kind "hardware" or "models"): its first byte, and its size in *n. It has no NUL at
- * its end. NULL if there is none. */
+/* The file model/data/<kind>/<name>.json (kind "hardware" or "models") or papers/<name>/published.csv (kind "papers"): its first byte,
+ * and its size in *n. It has no NUL at its end. NULL if there is none. */
 const char *data_find(const char *kind, const char *name, size_t *n);
 
 /* The i-th name of a kind, in sorted order; NULL past the last. */

@@ -387,7 +387,8 @@ static struct policy with_decimals(const struct policy *p, int n_tiers, int deci
         double rest = 1;
         for (int t = 0; t < n_tiers - 1; t++) {
             double x = 100 * p->fraction[c][t] * unit;
-            q.fraction[c][t] = fmin((down ? floor(x) : round(x)) / unit / 100, rest); /* as a percentage is read */
+            double nice = (down ? floor(x) : round(x)) / unit / 100; /* as a percentage is read */
+            q.fraction[c][t] = nice > rest + 1e-9 ? rest : nice;
             rest -= q.fraction[c][t];
         }
         q.fraction[c][n_tiers - 1] = rest < 1e-9 ? 0 : rest;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "model/error.h"
+#include "plots/plot.h"
 
 struct figure {
     FILE *data;      /* written by the kind, closed before gnuplot runs */
@@ -15,6 +16,7 @@ struct figure {
     FILE *vars;      /* gnuplot assignments, "name=value;..." */
     char *vars_text;
     size_t vars_n;
+    const struct plot_columns *columns; /* of line and heatmap; never NULL, borrowed */
 };
 
 enum status figure_open(struct figure *f, struct error *err);
@@ -43,5 +45,7 @@ enum status plot_timeline(struct figure *f, const char *csv_path, const char *se
 enum status plot_memory(struct figure *f, const char *csv_path, const char *second_csv, struct error *err);
 enum status plot_scatter(struct figure *f, const char *csv_path, const char *second_csv, struct error *err);
 enum status plot_throughput(struct figure *f, const char *csv_path, const char *second_csv, struct error *err);
+enum status plot_line(struct figure *f, const char *csv_path, const char *second_csv, struct error *err);
+enum status plot_heatmap(struct figure *f, const char *csv_path, const char *second_csv, struct error *err);
 
 #endif

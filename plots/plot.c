@@ -18,6 +18,8 @@ static const struct kind kinds[] = {
     {"memory", "memory.gp", true, plot_memory},
     {"scatter", "scatter.gp", false, plot_scatter},
     {"throughput", "throughput.gp", false, plot_throughput},
+    {"line", "line.gp", false, plot_line},
+    {"heatmap", "heatmap.gp", false, plot_heatmap},
 };
 
 static const struct kind *find_kind(const char *name)
@@ -39,12 +41,14 @@ static enum status check_out_path(const char *path, struct error *err)
     return STATUS_OK;
 }
 
-enum status plot_render(const char *kind_name, const char *csv_path, const char *second_csv, const char *out_path,
-                        struct error *err)
+enum status plot_render(const char *kind_name, const char *csv_path, const char *second_csv, const struct plot_columns *columns,
+                        const char *out_path, struct error *err)
 {
+    static const struct plot_columns none = {NULL, NULL, NULL, NULL};
     const struct kind *kind = find_kind(kind_name);
     if (!kind)
-        return error_set(err, STATUS_INVALID, "plot: expected timeline, memory, scatter or throughput, found '%s'", kind_name);
+        return error_set(err, STATUS_INVALID, "plot: expected timeline, memory, scatter, throughput, line or heatmap, found '%s'",
+                         kind_name);
     if (second_csv && !kind->second)
         return error_set(err, STATUS_INVALID, "plot: expected one file for %s, found a second: %s", kind_name, second_csv);
     struct figure f;
@@ -53,6 +57,7 @@ enum status plot_render(const char *kind_name, const char *csv_path, const char 
         s = figure_open(&f, err);
     if (s != STATUS_OK)
         return s;
+    f.columns = columns ? columns : &none;
     s = kind->prepare(&f, csv_path, second_csv, err);
     if (s == STATUS_OK)
         s = figure_draw(&f, kind->script, out_path, err);

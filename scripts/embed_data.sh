@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes the assembler file that builds model/data/hardware/*.json and model/data/models/*.json into the binary.
+# Writes the assembler file that builds model/data/hardware/*.json, model/data/models/*.json and papers/*/published.csv into the
+# binary.
 # Usage, from the repository root: scripts/embed_data.sh OUTPUT.S; then gcc -c OUTPUT.S, also from the root, as the .incbin
 # paths are relative to it. The table is read by model/data_find.c.
 set -eu
@@ -14,19 +15,22 @@ mkdir -p "$(dirname "$out")"
 temp=$out.tmp.$$
 trap 'rm -f "$temp"' EXIT
 
-# Prints "kind name" for every file.
+# Prints "kind name path" for every file.
 list() {
-    for kind in hardware models; do
-        for path in model/data/$kind/*.json; do
+    for kind in hardware models papers; do
+        files=model/data/$kind/*.json
+        [ $kind != papers ] || files=papers/*/published.csv
+        for path in $files; do
             [ -e "$path" ] || continue
             name=$(basename "$path" .json)
+            [ $kind != papers ] || name=$(basename "$(dirname "$path")")
             case $name in
             *[!a-z0-9._-]*)
                 echo "embed_data.sh: $path: expected a name of a-z, 0-9, '.', '_' and '-' only" >&2
                 return 1
                 ;;
             esac
-            echo "$kind $name"
+            echo "$kind $name $path"
         done
     done
 }
@@ -38,14 +42,14 @@ files=$(list)
     echo '    .section .rodata.ballast_data,"a",@progbits'
     echo "$files" | {
         i=0
-        while read -r kind name; do
+        while read -r kind name path; do
             [ -n "$kind" ] || continue
             echo ".Lkind$i:"
             echo "    .asciz \"$kind\""
             echo ".Lname$i:"
             echo "    .asciz \"$name\""
             echo ".Lbegin$i:"
-            echo "    .incbin \"model/data/$kind/$name.json\""
+            echo "    .incbin \"$path\""
             echo ".Lend$i:"
             echo '    .byte 0'
             i=$((i + 1))
@@ -60,7 +64,7 @@ files=$(list)
     echo 'ballast_data_table:'
     echo "$files" | {
         i=0
-        while read -r kind name; do
+        while read -r kind name path; do
             [ -n "$kind" ] || continue
             echo "    .quad .Lkind$i, .Lname$i, .Lbegin$i, .Lend$i"
             i=$((i + 1))

@@ -128,6 +128,11 @@ if has plan; then
     good "plan as JSON" '"policy": "--gpu-batch-size ' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 -o json
     bad "a plan that does not fit" 2 '^ballast: plan: .*(gpu|cpu|disk)' plan -m opt-30b -H t4-gcp -p 128 -n 8 \
         --budget gpu=1GiB --budget cpu=1GiB --budget disk=1GiB
+    good "a front of plans" '"throughput_tok_s":' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 64 --pareto 6 -o jsonl
+    [ "$(wc -l <"$work/out")" -ge 3 ] && sed -E 's/.*"latency_s":([^,]*),"throughput_tok_s":([^,]*),.*/\1 \2/' "$work/out" |
+        awk 'NR > 1 && !($1 < l && $2 <= t) { bad = 1 } { l = $1; t = $2 } END { exit bad }' && ok "less latency costs throughput" ||
+        not_ok "less latency costs throughput" "$(head -n 2 "$work/out")"
+    bad "a front of one point" 1 '^ballast: plan: --pareto' plan -m opt-1.3b -H t4-gcp --pareto 1
     bad "a plan with a fixed placement" 1 '^ballast: plan: --percent' plan -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0"
 fi
 
@@ -151,6 +156,22 @@ if has sweep; then
     done
     "$ballast" "${swept[@]}" -o "$work/part.csv" 2>/dev/null && cmp -s "$work/part.csv" "$work/sweep.csv" && ok "a finished sweep stays" ||
         not_ok "a finished sweep stays" "the file differs"
+    if mpirun --version >/dev/null 2>&1; then
+        # as root too, and on fewer cores than ranks
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+        head -c 700 "$work/sweep.csv" >"$work/ranks.csv"
+        for ranks in 2 3; do
+            mpirun --oversubscribe -n $ranks "$ballast" "${swept[@]}" -j 2 -o "$work/ranks.csv" >"$work/out" 2>"$work/err" &&
+                cmp -s "$work/ranks.csv" "$work/sweep.csv" && ok "sweep on $ranks ranks" || not_ok "sweep on $ranks ranks" "$(head -n 3 "$work/err")"
+            rm -f "$work/ranks.csv"
+        done
+        status=0
+        mpirun --oversubscribe -n 2 "$ballast" "${swept[@]}" -o "$work/no/such/rows.csv" >"$work/out" 2>"$work/err" || status=$?
+        [ $status -eq 3 ] && [ "$(grep -c '^ballast: sweep: .*no/such/rows.csv' "$work/err")" -eq 1 ] && ok "a failure on one rank ends all" ||
+            not_ok "a failure on one rank ends all" "exit $status: $(head -n 3 "$work/err")"
+    else
+        echo "ok - sweep on ranks # SKIP no mpirun"
+    fi
     bad "sweep onto another's rows" 1 'part\.csv: expected rows of this sweep' sweep "${lists[@]}" --percent "50 50 0 100 0 100" -o "$work/part.csv"
     cmp -s "$work/part.csv" "$work/sweep.csv" && ok "rows of another sweep are left alone" || not_ok "rows of another sweep are left alone" "they changed"
     good "sweep of flags, budgets and rates" '^opt-1\.3b,t4-gcp,512,32,no,1GiB,0\.5,2,.*does not fit' sweep -m opt-1.3b -H t4-gcp \
@@ -171,6 +192,19 @@ if has sweep; then
     bad "sweep on an unknown machine" 1 't5-gcp' sweep -m opt-125m -H t4-gcp,t5-gcp
     bad "a scale of an unknown link" 1 "scale 'gpu->moon=2'" predict -m opt-125m -H t4-gcp --scale "gpu->moon=2"
     bad "a scale of zero" 1 'factor above 0' predict -m opt-125m -H t4-gcp --scale "gpu=0"
+fi
+
+# -- paper
+if has paper; then
+    good "paper as text" '^FlexGen and FlexGen\(c\), 18 rows' paper flexgen
+    good "a row of a paper" '^15,FlexGen,opt-30b,512,throughput_tok_s,7\.32,' paper flexgen 15 -o csv
+    [ "$(wc -l <"$work/out")" -eq 13 ] && ok "a table has its rows" || not_ok "a table has its rows" "$(wc -l <"$work/out") lines"
+    predicted=$("$ballast" predict -m opt-6.7b -H t4-gcp -p 512 -n 32 --gpu-batch-size 2 --percent "100 0 100 0 100 0" -o csv | column throughput_tok_s)
+    grep -q "^15,FlexGen,opt-6.7b,512,throughput_tok_s,25.26,$predicted," "$work/out" && ok "a paper's prediction is what predict says" ||
+        not_ok "a paper's prediction is what predict says" "no $predicted"
+    bad "an unknown paper" 1 'expected a paper \(flexgen\), found "flexgin"' paper flexgin
+    bad "an unknown table" 1 'expected one of its tables 14, .*found "99"' paper flexgen 99
+    bad "no paper" 1 'the name of a paper is missing' paper
 fi
 
 # -- the whole way with a model of 200 kB: simulate, run, compare, draw

@@ -114,7 +114,7 @@ static void assert_shows(const char *svg, const char *what)
 static void render(const char *kind, const char *csv, const char *second, const char *out)
 {
     struct error err = {0};
-    cr_assert_eq(plot_render(kind, csv, second, out, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(plot_render(kind, csv, second, NULL, out, &err), STATUS_OK, "%s", err.text);
 }
 
 static const struct maker laptop = {.steps = 3, .layers = 6, .batches = 1, .unit_s = 2e-3, .jitter = 0.2, .state = 7};
@@ -220,6 +220,64 @@ Test(plot, throughput_draws_a_line_a_series)
     render("throughput", a, NULL, out);
 }
 
+static void render_columns(const char *kind, const char *csv, const struct plot_columns *columns, const char *out)
+{
+    struct error err = {0};
+    cr_assert_eq(plot_render(kind, csv, NULL, columns, out, &err), STATUS_OK, "%s", err.text);
+}
+
+/* A sweep's rows: one that does not fit has no numbers. */
+static const char sweep_rows[] = "model,workload.prompt_tokens,gpu-batch-size,budget ram,message,throughput_tok_s\n"
+                                 "opt-1.3b,128,1,1GiB,,10\nopt-1.3b,128,4,1GiB,,40\nopt-1.3b,512,1,1GiB,,5\n"
+                                 "opt-1.3b,512,4,1GiB,\"too large, by 3 bytes\",\nopt-30b,128,1,2GiB,,1\nopt-30b,128,1,2GiB,,3\n";
+
+Test(plot, line_draws_any_two_columns)
+{
+    need_gnuplot();
+    char a[160], out[160];
+    write_text("s.csv", sweep_rows, a);
+    render_columns("line", a, &(struct plot_columns){.group = "model"}, in_folder("l.png", out));
+    assert_png(out, 1300, 700);
+    render_columns("line", a, &(struct plot_columns){.group = "model"}, in_folder("l.svg", out));
+    char *svg = read_svg(out);
+    assert_shows(svg, "throughput (tok/s) against gpu-batch-size (means of up to 2 rows)");
+    assert_shows(svg, "opt-30b");
+    free(svg);
+    render_columns("line", a, &(struct plot_columns){.x = "budget ram", .y = "throughput_tok_s"}, out);
+    svg = read_svg(out);
+    assert_shows(svg, "budget ram (GiB)");
+    free(svg);
+}
+
+Test(plot, heatmap_has_a_cell_for_every_pair)
+{
+    need_gnuplot();
+    char a[160], out[160];
+    write_text("s.csv", sweep_rows, a);
+    render_columns("heatmap", a, NULL, in_folder("h.png", out));
+    assert_png(out, 1200, 800);
+    render_columns("heatmap", a, NULL, in_folder("h.svg", out));
+    char *svg = read_svg(out);
+    assert_shows(svg, "throughput (tok/s) (means of up to 3 rows)"); /* 10, 1 and 3 */
+    assert_shows(svg, ">4.67<");
+    assert_shows(svg, ">512<");
+    free(svg);
+}
+
+Test(plot, wrong_columns_are_said)
+{
+    char a[160], out[160];
+    struct error err = {0};
+    write_text("s.csv", sweep_rows, a);
+    in_folder("x.png", out);
+    cr_assert_eq(plot_render("line", a, NULL, &(struct plot_columns){.y = "speed"}, out, &err), STATUS_INVALID);
+    cr_assert(strstr(err.text, "s.csv:1: expected a column 'speed', found none") != NULL, "%s", err.text);
+    err = (struct error){0};
+    cr_assert_eq(plot_render("heatmap", a, NULL, &(struct plot_columns){.value = "model"}, out, &err), STATUS_INVALID);
+    cr_assert(strstr(err.text, "'model': expected a number above 0, found 'opt-1.3b'") != NULL, "%s", err.text);
+    cr_assert_neq(access(out, F_OK), 0);
+}
+
 Test(plot, a_name_is_never_a_command)
 {
     need_gnuplot();
@@ -240,7 +298,7 @@ Test(plot, a_name_is_never_a_command)
     struct error err = {0};
     setenv("BALLAST_PLOTS", strcat(here, "/plots"), 1);
     cr_assert_eq(chdir(folder), 0);
-    cr_assert_eq(plot_render("scatter", a, NULL, "|touch mark;.png", &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(plot_render("scatter", a, NULL, NULL, "|touch mark;.png", &err), STATUS_OK, "%s", err.text);
     cr_assert_neq(access(mark, F_OK), 0, "a file name was run");
     assert_png("|touch mark;.png", 1100, 700);
 }
@@ -252,7 +310,7 @@ struct complaint {
 };
 
 static const struct complaint complaints[] = {
-    {"pie", "", NULL, "t.png", "expected timeline, memory, scatter or throughput, found 'pie'"},
+    {"pie", "", NULL, "t.png", "expected timeline, memory, scatter, throughput, line or heatmap, found 'pie'"},
     {"scatter", "", NULL, "t.gif", "expected a picture that ends in .png or .svg"},
     {"scatter", "", "other.csv", "t.png", "expected one file for scatter, found a second: other.csv"},
     {"scatter", "", NULL, "t.png", "expected a header row, found none"},
@@ -274,7 +332,7 @@ Test(plot, what_is_wrong_is_said)
         char a[160], out[160];
         struct error err = {0};
         write_text("a.csv", c->text, a);
-        cr_assert_eq(plot_render(c->kind, a, c->second, in_folder(c->out, out), &err), STATUS_INVALID, "case %zu", i);
+        cr_assert_eq(plot_render(c->kind, a, c->second, NULL, in_folder(c->out, out), &err), STATUS_INVALID, "case %zu", i);
         cr_assert(strstr(err.text, c->says) != NULL, "case %zu: %s", i, err.text);
         cr_assert_neq(access(out, F_OK), 0);
     }
@@ -289,12 +347,12 @@ Test(plot, a_trace_without_samples_has_no_memory_plot)
     maker_make(&t, &m, TRACE_MEASURED);
     t.n_samples = 0;
     cr_assert_eq(trace_write_csv(&t, in_folder("t.csv", a), &err), STATUS_OK);
-    cr_assert_eq(plot_render("memory", a, NULL, in_folder("m.png", out), &err), STATUS_INVALID);
+    cr_assert_eq(plot_render("memory", a, NULL, NULL, in_folder("m.png", out), &err), STATUS_INVALID);
     cr_assert(strstr(err.text, "expected samples of resident bytes, found none") != NULL, "%s", err.text);
     t.n_events = 0;
     err = (struct error){0};
     cr_assert_eq(trace_write_csv(&t, a, &err), STATUS_OK);
-    cr_assert_eq(plot_render("timeline", a, NULL, out, &err), STATUS_INVALID);
+    cr_assert_eq(plot_render("timeline", a, NULL, NULL, out, &err), STATUS_INVALID);
     cr_assert(strstr(err.text, "expected a trace with events, found none that took time") != NULL, "%s", err.text);
     trace_free(&t);
 }
@@ -306,7 +364,7 @@ Test(plot, a_missing_gnuplot_is_said_with_the_remedy)
     write_text("s.csv", "label,predicted,measured\na,1,1\n", a);
     char *path = strdup(getenv("PATH"));
     setenv("PATH", folder, 1);
-    cr_assert_eq(plot_render("scatter", a, NULL, in_folder("s.png", out), &err), STATUS_RUNTIME);
+    cr_assert_eq(plot_render("scatter", a, NULL, NULL, in_folder("s.png", out), &err), STATUS_RUNTIME);
     setenv("PATH", path, 1);
     free(path);
     cr_assert(strstr(err.text, "found none: install it") != NULL, "%s", err.text);
@@ -322,7 +380,7 @@ Test(plot, a_failing_script_gives_the_message_of_gnuplot_and_keeps_the_old_pictu
     write_text("s.png", "old", out);
     write_text("scatter.gp", "set output out\nplot no_such_variable\n", script);
     setenv("BALLAST_PLOTS", folder, 1);
-    cr_assert_eq(plot_render("scatter", a, NULL, out, &err), STATUS_RUNTIME);
+    cr_assert_eq(plot_render("scatter", a, NULL, NULL, out, &err), STATUS_RUNTIME);
     cr_assert(strstr(err.text, "gnuplot failed: ") != NULL &&
                   strstr(err.text, "line 2: undefined variable: no_such_variable") != NULL,
               "%s", err.text);

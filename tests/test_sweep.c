@@ -85,7 +85,7 @@ static enum status take(void *arg, int64_t first, int64_t last, const char *text
 
 static enum status share(struct notes *n, int workers, struct error *err)
 {
-    const struct ordered o = {workers, 5, 100, 7, n, make, take};
+    const struct ordered o = {{0, 1}, workers, 5, 100, 7, n, make, take};
     n->next = 5;
     return ordered_run(&o, err);
 }

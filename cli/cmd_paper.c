@@ -1,0 +1,241 @@
+/* cmd_paper.c - ballast paper: the rows of a paper's tables, published beside predicted and simulated. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/published.h"
+#include "cli/setting.h"
+#include "executor/schedule.h"
+
+struct result {
+    double predicted, simulated;
+    bool fits;
+    char bound_by[40];
+};
+
+static double metric_of(const char *metric, const struct setting *s, double prefill_s, double decode_s)
+{
+    double block = (double)policy_block(&s->policy), gen = (double)s->workload.gen_tokens;
+    if (strcmp(metric, "prefill_s") == 0) {
+        return prefill_s;
+    }
+    if (strcmp(metric, "decode_s") == 0) {
+        return decode_s;
+    }
+    if (strcmp(metric, "decode_tok_s") == 0) {
+        return block * (gen - 1) / decode_s;
+    }
+    return block * gen / (prefill_s + decode_s);
+}
+
+static enum status simulate_row(const struct setting *s, const char *metric, double *out, struct error *err)
+{
+    struct run_setting view = setting_view(s);
+    struct schedule schedule = {0};
+    struct trace_summary sum;
+    struct trace t;
+    trace_init(&t);
+    enum status status = schedule_new(&schedule, &s->arch, &s->hardware, &s->workload, &s->policy, &s->placement, err);
+    if (status == STATUS_OK) {
+        status = simulate(&schedule, &view, &t, err);
+    }
+    if (status == STATUS_OK) {
+        trace_summarise(&t, &sum);
+        *out = metric_of(metric, s, sum.prefill_s, sum.decode_s);
+    }
+    trace_free(&t);
+    schedule_free(&schedule);
+    return status;
+}
+
+/* The row's flags are read as a command line would be; a text between double quotes is one word. */
+static int split_flags(char *text, char **argv, int max)
+{
+    int n = 0;
+    for (char *at = text; *at && n < max;) {
+        at += strspn(at, " ");
+        bool quoted = *at == '"';
+        at += quoted;
+        if (!*at) {
+            break;
+        }
+        argv[n++] = at;
+        at += strcspn(at, quoted ? "\"" : " ");
+        if (*at) {
+            *at++ = '\0';
+        }
+    }
+    return n;
+}
+
+static enum status evaluate(const struct published_row *row, const char *hardware, struct setting *s, struct result *out,
+                            struct error *err)
+{
+    static const struct command_usage USAGE = {"paper", "", "",
+                                               OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN};
+    char *argv[64] = {(char *)"paper",        (char *)"-m", (char *)row->model,         (char *)"-H",
+                      (char *)hardware,       (char *)"-p", (char *)row->prompt_tokens, (char *)"-n",
+                      (char *)row->gen_tokens};
+    struct options o;
+    int code = 0;
+    char *flags = strdup(row->flags), name[40];
+    if (!flags) {
+        return error_set(err, STATUS_RUNTIME, "out of memory");
+    }
+    int argc = 9 + split_flags(flags, argv + 9, 54);
+    enum status status = options_parse(&o, &USAGE, argc, argv, &code)
+                             ? setting_reopen_anyway(s, NULL, &o, &out->fits, err)
+                             : error_set(err, STATUS_INVALID, "the flags of a row: %s", row->flags);
+    if (status == STATUS_OK) {
+        const struct prediction *p = &s->prediction;
+        out->predicted = metric_of(row->metric, s, p->prefill_s, p->decode_s);
+        snprintf(out->bound_by, sizeof out->bound_by, "%s",
+                 resource_name(&s->hardware, p->bound_by[strcmp(row->metric, "prefill_s") == 0 ? PHASE_PREFILL : PHASE_DECODE],
+                               name));
+        status = simulate_row(s, row->metric, &out->simulated, err);
+    }
+    free(flags);
+    return status;
+}
+
+/* -- how good it is --------------------------------------------------------------------------------------------------------- */
+
+/* What the paper says of its own system, where it says it with two digits. */
+static bool counts(const struct published_row *row)
+{
+    return strcmp(row->metric, "throughput_tok_s") == 0 && strncmp(row->system, "FlexGen", 7) == 0 && row->value >= 0.1;
+}
+
+static double rank_of(const double *x, int n, int i)
+{
+    double rank = 1;
+    for (int j = 0; j < n; j++) {
+        rank += x[j] < x[i] ? 1 : x[j] == x[i] && j != i ? 0.5 : 0;
+    }
+    return rank;
+}
+
+/* Spearman's: the correlation of the ranks. */
+static double rank_correlation(const double *x, const double *y, int n)
+{
+    double mean = (n + 1) / 2.0, xy = 0, xx = 0, yy = 0;
+    for (int i = 0; i < n; i++) {
+        double a = rank_of(x, n, i) - mean, b = rank_of(y, n, i) - mean;
+        xy += a * b;
+        xx += a * a;
+        yy += b * b;
+    }
+    return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
+}
+
+static void print_summary(const struct published *p, const struct result *r)
+{
+    double *x = calloc((size_t)p->n, sizeof *x), *y = calloc((size_t)p->n, sizeof *y), sum = 0, worst = 0;
+    int n = 0, at = 0;
+    for (int i = 0; i < p->n && x && y; i++) {
+        if (!counts(&p->row[i])) {
+            continue;
+        }
+        double error = fabs(r[i].predicted / p->row[i].value - 1);
+        x[n] = p->row[i].value;
+        y[n++] = r[i].predicted;
+        sum += error;
+        at = error > worst ? i : at;
+        worst = error > worst ? error : worst;
+    }
+    if (n > 0) {
+        printf(
+            "\nFlexGen and FlexGen(c), %d rows of 0.1 tok/s or more: off by %.1f %% on average, %.1f %% at worst (table %s, %s, %s, prompt %s); "
+            "rank correlation %.3f.\n",
+            n, 100 * sum / n, 100 * worst, p->row[at].table, p->row[at].system, p->row[at].model, p->row[at].prompt_tokens,
+            rank_correlation(x, y, n));
+    }
+    printf("Predictions: nothing here is fitted to these rows by ballast; the profile says where its rates come from.\n");
+    free(x);
+    free(y);
+}
+
+/* -- the table ---------------------------------------------------------------------------------------------------------------- */
+
+static enum status print(const struct published *p, const struct result *r, enum output_format format, struct error *err)
+{
+    struct table t;
+    table_init(&t);
+    table_column(&t, "table", COLUMN_TEXT);
+    table_column(&t, "system", COLUMN_TEXT);
+    table_column(&t, "model", COLUMN_TEXT);
+    table_column(&t, "prompt", COLUMN_TEXT);
+    table_column(&t, "metric", COLUMN_TEXT);
+    table_column(&t, "published", COLUMN_NUMBER);
+    table_column(&t, "predicted", COLUMN_NUMBER);
+    table_column(&t, "simulated", COLUMN_NUMBER);
+    table_column(&t, "error_percent", COLUMN_NUMBER);
+    table_column(&t, "fits", COLUMN_TEXT);
+    table_column(&t, "bound_by", COLUMN_TEXT);
+    if (format != OUTPUT_MD) {
+        table_column(&t, "flags", COLUMN_TEXT);
+    }
+    table_column(&t, "note", COLUMN_TEXT);
+    for (int i = 0; i < p->n; i++) {
+        const struct published_row *row = &p->row[i];
+        table_text(&t, row->table);
+        table_text(&t, row->system);
+        table_text(&t, row->model);
+        table_text(&t, row->prompt_tokens);
+        table_text(&t, row->metric);
+        table_number(&t, row->value);
+        table_number(&t, r[i].predicted);
+        table_number(&t, r[i].simulated);
+        table_number(&t, 100 * (r[i].predicted / row->value - 1));
+        table_text(&t, r[i].fits ? "yes" : "no");
+        table_text(&t, r[i].bound_by);
+        if (format != OUTPUT_MD) {
+            table_text(&t, row->flags);
+        }
+        table_text(&t, row->note);
+    }
+    enum status status = table_write(&t, format, stdout, err);
+    table_free(&t);
+    if (status == STATUS_OK && format == OUTPUT_MD) {
+        print_summary(p, r);
+    }
+    return status;
+}
+
+int cmd_paper(int argc, char **argv)
+{
+    static const struct command_usage USAGE = {
+        "paper", "NAME [TABLE] [-H FILE] [-o md|csv|json|jsonl]",
+        "The published rows of a paper (flexgen), all or of one table, beside what the cost model predicts and the simulator finds for\n"
+        "the same policy on the paper's machine (t4-gcp, or -H).",
+        OPTION_HARDWARE | OPTION_FORMAT | OPTION_ARGUMENTS};
+    struct options o;
+    struct setting s = {0};
+    struct published p = {0};
+    struct error err = {0};
+    int code;
+    if (!options_parse(&o, &USAGE, argc, argv, &code)) {
+        return code;
+    }
+    if (o.n_arguments < 1 || o.n_arguments > 2) {
+        error_set(&err, STATUS_INVALID,
+                  o.n_arguments < 1 ? "the name of a paper is missing: ballast paper flexgen" : "expected a paper and a table");
+        return command_fail(USAGE.name, &err);
+    }
+    enum status status = published_load(&p, o.argument[0], o.n_arguments > 1 ? o.argument[1] : NULL, &err);
+    struct result *r = calloc((size_t)p.n + 1, sizeof *r);
+    if (!r) {
+        status = error_set(&err, STATUS_RUNTIME, "out of memory");
+    }
+    for (int i = 0; i < p.n && status == STATUS_OK; i++) {
+        status = evaluate(&p.row[i], o.hardware ? o.hardware : "t4-gcp", &s, &r[i], &err);
+    }
+    if (status == STATUS_OK) {
+        print(&p, r, o.format, &err);
+    }
+    free(r);
+    setting_close(&s);
+    published_free(&p);
+    return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+}
