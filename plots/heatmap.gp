@@ -20,6 +20,6 @@ middle = (STATS_min + STATS_max) / 2
 written = Xcount * Ycount <= 240
 if (STATS_min == STATS_max) { set cbrange [STATS_min * 0.9:STATS_max * 1.1] }
 
-plot in using 1:2:3 with image, \
-    in using (written && $3 <= middle ? $1 : NaN):2:(sprintf("%.3g", $3)) with labels textcolor rgb "#ffffff", \
-    in using (written && $3 > middle ? $1 : NaN):2:(sprintf("%.3g", $3)) with labels textcolor rgb "#000000"
+plot in using 1:2:3 with image notitle, \
+    in using (written && $3 <= middle ? $1 : NaN):2:(sprintf("%.3g", $3)) with labels textcolor rgb "#ffffff" notitle, \
+    in using (written && $3 > middle ? $1 : NaN):2:(sprintf("%.3g", $3)) with labels textcolor rgb "#000000" notitle
