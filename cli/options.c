@@ -95,7 +95,7 @@ static const struct option_spec OPTIONS[] = {
      "a third tier in front: memory of this size, reached by copies as a GPU's is"},
     {OPTION_PROFILE, 0, "math", "f32|bf16", KIND_TEXT, AT(math), 0, 0,
      "operands of the matrix products (bf16 where the CPU has it)"},
-    {OPTION_PROFILE, 'r', "repetitions", "N", KIND_INT, AT(repetitions), 1, 100, "rounds of measuring, which are averaged (3)"},
+    {OPTION_PROFILE, 'r', "repetitions", "N", KIND_INT, AT(repetitions), 1, 100, "rounds of measuring, which are averaged (16)"},
     {OPTION_SWEEP, 0, "vary", "FLAG=yes,no", KIND_TEXT, AT(vary), 0, 0,
      "a flag both ways: compress-weight, overlap, ...; may be repeated"},
     {OPTION_SWEEP, 'j', "jobs", "N", KIND_INT, AT(jobs), 1, 1024, "points computed at once (one per core)"},

@@ -28,7 +28,7 @@ static void add_point(struct curve *c, double x, double y)
 
 static int rounds(const struct profile_options *o)
 {
-    return o->rounds > 0 ? o->rounds : 3;
+    return o->rounds > 0 ? o->rounds : 16;
 }
 
 static void tell(const struct profile_options *o, const char *what, int round)
@@ -39,8 +39,8 @@ static void tell(const struct profile_options *o, const char *what, int round)
         o->progress(text, o->arg);
 }
 
-/* Round 0, 1, ... of a rate: the mean of the times, as a run adds them up. A machine shared with others has fast and slow spells,
- * and a median of few rounds is one or the other. */
+/* Round 0, 1, ... of a rate: the mean of the times, as a run adds them up. A machine shared with others has fast and slow spells of a
+ * second or so: many short looks at every quantity see both, a long one sees one, and a median of few is one or the other. */
 static void blend(double *mean, double rate, int round)
 {
     *mean = round == 0 || *mean <= 0 ? rate : (round + 1) / (round / *mean + 1 / rate);
@@ -61,13 +61,19 @@ static uint64_t mix(uint64_t *state)
     return *state >> 24;
 }
 
+static void widen(struct profile_range *range, double rate)
+{
+    range->low = range->low <= 0 || rate < range->low ? rate : range->low;
+    range->high = rate > range->high ? rate : range->high;
+}
+
 /* -- disk ------------------------------------------------------------------------------------------------------------- */
 
 #define SMALL_BYTES                                                                                                              \
     (128 << 10) /* below: many extents in one job, as look-ups are; from here on: one extent a job, two jobs in flight */
 /* Transfers land all over a buffer the size of a weight ring: a disk reads faster into a few megabytes that stay in the CPU's cache. */
 #define BUFFER_BYTES (256LL << 20)
-#define DISK_SECONDS 0.4 /* for each size, in each round */
+#define DISK_SECONDS 0.12 /* for each size, in each round */
 
 struct disk {
     struct io *io;
@@ -178,7 +184,7 @@ static void disk_close(struct disk *d)
         close(d->fd);
 }
 
-static enum status measure_disk(struct disk *d, struct link *l, int round, struct error *err)
+static enum status measure_disk(struct disk *d, struct link *l, struct profile_spread *spread, int round, struct error *err)
 {
     struct curve read = {.n = 0}, write = {.n = 0};
     enum status s = disk_curve(d, false, &read, err);
@@ -186,6 +192,8 @@ static enum status measure_disk(struct disk *d, struct link *l, int round, struc
         s = disk_curve(d, true, &write, err);
     blend_curve(&l->read_bytes_per_s, &read, round);
     blend_curve(&l->write_bytes_per_s, &write, round);
+    if (s == STATUS_OK)
+        widen(&spread->disk_read, curve_at(&read, BUFFER_BYTES));
     return s;
 }
 
@@ -203,6 +211,8 @@ struct bench {
     char *operand; /* (OPERAND_BYTES) */
     float *x, *y;  /* (ROWS_MAX, 8192) each */
     void *scratch;
+    int round;
+    int64_t calls; /* so far: each has other operands */
     struct error *err;
     enum status status;
 };
@@ -210,13 +220,15 @@ struct bench {
 /* Calls fn(b, i) until `seconds` have gone; the mean time of a call. */
 static double time_calls(struct bench *b, void (*fn)(struct bench *b, int64_t i, void *arg), void *arg, double seconds)
 {
-    fn(b, 0, arg); /* warm up: primitives are made at first use */
+    if (b->round == 0)
+        fn(b, b->calls++, arg); /* warm up: primitives are made at first use */
     double start = now_s(), end;
     int64_t n = 0;
     do {
-        fn(b, ++n, arg);
+        fn(b, b->calls++, arg);
+        n++;
         end = now_s();
-    } while (n < 2 || end - start < seconds);
+    } while (end - start < seconds);
     return (end - start) / (double)n;
 }
 
@@ -234,9 +246,9 @@ static void call_product(struct bench *b, int64_t i, void *arg)
     b->status = s != STATUS_OK ? s : b->status;
 }
 
-#define PRODUCT_SECONDS 0.05
+#define PRODUCT_SECONDS 0.01 /* and one product at least */
 
-static void measure_products(struct bench *b, struct compute *unit, enum format format, int round)
+static void measure_products(struct bench *b, struct compute *unit, enum format format, struct profile_range *range, int round)
 {
     struct curve one = {.n = 0};
     static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
@@ -246,6 +258,7 @@ static void measure_products(struct bench *b, struct compute *unit, enum format 
         add_point(&one, (double)rows[i], 2.0 * 2 * 8192 * 2048 * (double)rows[i] / (up + down));
     }
     blend_curve(&unit->matmul[format], &one, round);
+    widen(range, curve_at(&one, 512));
 }
 
 /* 32 heads of 64, as OPT-1.3B. */
@@ -269,13 +282,13 @@ static void measure_attention(struct bench *b, struct compute *unit, enum format
 {
     static const int32_t pad[8] = {0};
     struct attention_case prefill = {cache, 2, 512, 0, pad};
-    double t = time_calls(b, call_attention, &prefill, 0.2);
+    double t = time_calls(b, call_attention, &prefill, 0.05);
     blend(&unit->attention_prefill_flops_per_s, 2 * 4.0 * 2048 * 512 * 513 / 2 / t, round);
     static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
     for (int i = 0; i < 3; i++) {
         struct attention_case decode = {formats[i], 8, 1, 511, pad};
         double bytes = 8 * 512.0 * 2 * (double)format_vector_bytes(formats[i], 2048);
-        blend(&unit->attention_decode_bytes_per_s[formats[i]], bytes / time_calls(b, call_attention, &decode, 0.15), round);
+        blend(&unit->attention_decode_bytes_per_s[formats[i]], bytes / time_calls(b, call_attention, &decode, 0.03), round);
     }
 }
 
@@ -357,14 +370,16 @@ static void describe_compute(struct compute *unit, const struct bench *b)
     unit->workspace_bytes = scratch_bytes(b->threads, b->math);
 }
 
-static enum status measure_compute(struct bench *b, struct compute *unit, int round)
+static enum status measure_compute(struct bench *b, struct compute *unit, struct profile_spread *spread, int round)
 {
-    measure_products(b, unit, FORMAT_F16, round);
-    measure_products(b, unit, FORMAT_Q4, round);
-    measure_products(b, unit, FORMAT_F32, round);
+    struct profile_range other = {0, 0};
+    b->round = round;
+    measure_products(b, unit, FORMAT_F16, &spread->product, round);
+    measure_products(b, unit, FORMAT_Q4, &other, round);
+    measure_products(b, unit, FORMAT_F32, &other, round);
     measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, round);
-    blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.1), round);
-    double launch_s = time_calls(b, call_launches, NULL, 0.05);
+    blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.03), round);
+    double launch_s = time_calls(b, call_launches, NULL, 0.01);
     unit->launch_s += (launch_s - unit->launch_s) / (round + 1); /* a time already */
     return b->status;
 }
@@ -372,7 +387,7 @@ static enum status measure_compute(struct bench *b, struct compute *unit, int ro
 /* -- copies ----------------------------------------------------------------------------------------------------------- */
 
 #define COPY_BYTES (256LL << 20) /* out of the caches */
-#define COPIES     64
+#define COPIES     16
 
 static enum status copy_open(struct arena *arena, void **src, void **dst, struct error *err)
 {
@@ -431,6 +446,7 @@ enum status profile_measure(struct hardware *hw, const struct profile_options *o
     struct disk disk;
     struct bench bench = {.pool = NULL};
     struct arena arena;
+    struct profile_spread spread = {0};
     void *src = NULL, *dst = NULL;
     describe_machine(hw, o);
     arena_init(&arena, "profile", 1LL << 30);
@@ -442,12 +458,12 @@ enum status profile_measure(struct hardware *hw, const struct profile_options *o
         s = bench_open(&bench, o->threads, bf16 ? MATH_BF16 : MATH_F32, err);
     for (int round = 0; round < rounds(o) && s == STATUS_OK; round++) {
         tell(o, "disk", round);
-        s = measure_disk(&disk, &hw->link[device ? 1 : 0], round, err);
+        s = measure_disk(&disk, &hw->link[device ? 1 : 0], &spread, round, err);
         if (device)
             measure_copies(src, dst, &hw->link[0], round);
         tell(o, "matrix products and attention", round);
         if (s == STATUS_OK)
-            s = measure_compute(&bench, &hw->compute[0], round);
+            s = measure_compute(&bench, &hw->compute[0], &spread, round);
     }
     if (s == STATUS_OK)
         describe_compute(&hw->compute[0], &bench);
@@ -457,6 +473,8 @@ enum status profile_measure(struct hardware *hw, const struct profile_options *o
         hw->compute[1].tier = 1;
         snprintf(hw->compute[1].name, sizeof hw->compute[1].name, "cpu");
     }
+    if (o->spread)
+        *o->spread = spread;
     disk_close(&disk);
     pool_free(bench.pool);
     arena_free(&bench.arena);

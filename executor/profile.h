@@ -6,6 +6,14 @@
 
 #include "model/hardware.h"
 
+/* Lowest and highest rate of a round: how steady the machine was. */
+struct profile_range {
+    double low, high;
+};
+struct profile_spread {
+    struct profile_range disk_read, product; /* large reads, bytes/s; fp16 weights times 512 rows, FLOP/s */
+};
+
 struct profile_options {
     const char *name;
     const char *scratch_directory; /* on the disk to measure */
@@ -15,12 +23,13 @@ struct profile_options {
     int64_t device_bytes;          /* > 0: a third tier in front, an arena on the CPU joined by real copies, as a GPU would be */
     const char *math;              /* "f32", "bf16"; NULL: bf16 where the CPU multiplies it natively */
     int64_t disk_sample_bytes;     /* size of the file that is read; 0: 2 GiB */
-    int rounds;                    /* of every measurement, one after the other; 0: 3 */
+    int rounds;                    /* of every measurement, one after the other; 0: 16 */
+    struct profile_spread *spread; /* filled if not NULL */
     void (*progress)(const char *what, void *arg); /* may be NULL */
     void *arg;
 };
 
-/* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 12 seconds a round. A rate is that of the mean time over the
+/* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 3 seconds a round. A rate is that of the mean time over the
  * rounds; a rate by size is that of transfers of this size one after the other as the engine issues them, so latencies are part of
  * it and the latency fields are 0. */
 enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err);

@@ -19,7 +19,7 @@ cell() { column "$2" <"$1"; }
 
 common=(-m "$MODEL" -p "$PROMPT" -n "$GEN" --budget "ram=$RAM")
 
-say "profiling this machine (about half a minute)"
+say "profiling this machine (about a minute)"
 "$ballast" profile -o "$out/machine.json" --scratch-dir "$out" >"$out/profile.txt"
 
 say "planning $MODEL in $RAM of RAM: prompts of $PROMPT tokens, $GEN generated, at most $LATENCY s"
