@@ -6,7 +6,6 @@
 #include "cli/commands.h"
 #include "cli/published.h"
 #include "cli/setting.h"
-#include "executor/schedule.h"
 
 struct result {
     double predicted, simulated;
@@ -31,21 +30,15 @@ static double metric_of(const char *metric, const struct setting *s, double pref
 
 static enum status simulate_row(const struct setting *s, const char *metric, double *out, struct error *err)
 {
-    struct run_setting view = setting_view(s);
-    struct schedule schedule = {0};
     struct trace_summary sum;
     struct trace t;
     trace_init(&t);
-    enum status status = schedule_new(&schedule, &s->arch, &s->hardware, &s->workload, &s->policy, &s->placement, err);
-    if (status == STATUS_OK) {
-        status = simulate(&schedule, &view, &t, err);
-    }
+    enum status status = setting_simulate(s, &t, err);
     if (status == STATUS_OK) {
         trace_summarise(&t, &sum);
         *out = metric_of(metric, s, sum.prefill_s, sum.decode_s);
     }
     trace_free(&t);
-    schedule_free(&schedule);
     return status;
 }
 

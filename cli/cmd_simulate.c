@@ -1,7 +1,6 @@
 /* cmd_simulate.c - ballast simulate: the schedule on the cost model's clock, operation by operation. */
 #include "cli/commands.h"
 #include "cli/setting.h"
-#include "executor/schedule.h"
 #include "traces/trace.h"
 
 static enum status write_traces(const struct trace *t, const struct options *o, struct error *err)
@@ -48,14 +47,9 @@ static enum status print(const struct setting *s, const struct trace *t, const s
 
 static enum status run_simulation(const struct setting *s, const struct options *o, struct error *err)
 {
-    struct run_setting view = setting_view(s);
-    struct schedule schedule = {0};
     struct trace t;
     trace_init(&t);
-    enum status status = schedule_new(&schedule, &s->arch, &s->hardware, &s->workload, &s->policy, &s->placement, err);
-    if (status == STATUS_OK) {
-        status = simulate(&schedule, &view, &t, err);
-    }
+    enum status status = setting_simulate(s, &t, err);
     if (status == STATUS_OK) {
         status = write_traces(&t, o, err);
     }
@@ -63,7 +57,6 @@ static enum status run_simulation(const struct setting *s, const struct options 
         status = print(s, &t, o, err);
     }
     trace_free(&t);
-    schedule_free(&schedule);
     return status;
 }
 

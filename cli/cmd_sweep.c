@@ -3,7 +3,6 @@
  * Rows come in the order of the points, however many processes compute them. So what a stopped sweep left in its file is a prefix
  * of what it would have written: a second one checks the last row, cuts off half a line and goes on.
  */
-#include <csv.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -41,11 +40,7 @@ struct sweep {
 
 static void put_text(FILE *out, const char *text)
 {
-    if (strpbrk(text, ",\"\n\r")) {
-        csv_fwrite(out, text, strlen(text));
-    } else {
-        fputs(text, out);
-    }
+    csv_cell(out, text, true);
     fputc(',', out);
 }
 

@@ -44,46 +44,15 @@ static int64_t rank_step(const struct ordered *o)
     return ranks(o) * o->chunk;
 }
 
-static int put(int fd, const void *data, size_t bytes)
-{
-    for (const char *at = data; bytes > 0;) {
-        ssize_t n = write(fd, at, bytes);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        at += n;
-        bytes -= (size_t)n;
-    }
-    return 0;
-}
-
-static int get(int fd, void *data, size_t bytes)
-{
-    for (char *at = data; bytes > 0;) {
-        ssize_t n = read(fd, at, bytes);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return -1;
-        }
-        at += n;
-        bytes -= (size_t)n;
-    }
-    return 0;
-}
-
 static _Noreturn void work(const struct ordered *o, int worker, int fd)
 {
+    FILE *out = fdopen(fd, "w");
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* whoever reads is gone: so is the work */
     for (int64_t first = rank_first(o) + worker * rank_step(o); first < o->last; first += o->workers * rank_step(o)) {
         char *text = NULL;
         size_t bytes = 0;
-        if (make_text(o, first, chunk_end(o, first), &text, &bytes, NULL) != STATUS_OK || put(fd, &bytes, sizeof bytes) ||
-            put(fd, text, bytes)) {
+        if (!out || make_text(o, first, chunk_end(o, first), &text, &bytes, NULL) != STATUS_OK ||
+            fwrite(&bytes, sizeof bytes, 1, out) != 1 || fwrite(text, 1, bytes, out) != bytes || fflush(out)) {
             _exit(STATUS_RUNTIME);
         }
         free(text);
@@ -93,7 +62,7 @@ static _Noreturn void work(const struct ordered *o, int worker, int fd)
 
 struct worker {
     pid_t pid;
-    int fd;
+    FILE *in;
 };
 
 static enum status start(const struct ordered *o, struct worker *w, struct error *err)
@@ -107,13 +76,14 @@ static enum status start(const struct ordered *o, struct worker *w, struct error
         if (w[j].pid == 0) {
             close(ends[0]);
             for (int k = 0; k < j; k++) { /* the others' pipes are theirs */
-                close(w[k].fd);
+                close(fileno(w[k].in));
             }
             work(o, j, ends[1]);
         }
         close(ends[1]);
-        w[j].fd = ends[0];
-        if (w[j].pid < 0) {
+        w[j].in = w[j].pid > 0 ? fdopen(ends[0], "r") : NULL;
+        if (!w[j].in) {
+            close(ends[0]);
             return error_errno(err, errno, "starting worker %d of %d", j + 1, o->workers);
         }
     }
@@ -127,8 +97,8 @@ static enum status own_chunk(const struct ordered *o, const struct worker *w, in
     if (o->workers <= 1) {
         return make_text(o, first, chunk_end(o, first), text, bytes, err);
     }
-    int fd = w[(first - rank_first(o)) / rank_step(o) % o->workers].fd;
-    if (get(fd, bytes, sizeof *bytes) || !(*text = malloc(*bytes + 1)) || get(fd, *text, *bytes)) {
+    FILE *in = w[(first - rank_first(o)) / rank_step(o) % o->workers].in;
+    if (fread(bytes, sizeof *bytes, 1, in) != 1 || !(*text = malloc(*bytes + 1)) || fread(*text, 1, *bytes, in) != *bytes) {
         return error_set(err, STATUS_RUNTIME, "the worker of points %lld to %lld ended early", (long long)first + 1,
                          (long long)chunk_end(o, first));
     }
@@ -161,8 +131,8 @@ static enum status collect(const struct ordered *o, const struct worker *w, stru
 static void stop(const struct ordered *o, struct worker *w)
 {
     for (int j = 0; j < o->workers; j++) {
-        if (w[j].fd >= 0) {
-            close(w[j].fd);
+        if (w[j].in) {
+            fclose(w[j].in);
         }
     }
     for (int j = 0; j < o->workers; j++) {
@@ -182,9 +152,6 @@ enum status ordered_run(const struct ordered *o, struct error *err)
     struct worker *w = calloc((size_t)o->workers, sizeof *w);
     if (!w) {
         return error_set(err, STATUS_RUNTIME, "out of memory for %d workers", o->workers);
-    }
-    for (int j = 0; j < o->workers; j++) {
-        w[j].fd = -1;
     }
     enum status status = start(o, w, err);
     if (status == STATUS_OK) {

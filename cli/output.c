@@ -347,7 +347,7 @@ static enum status write_md_one(const struct table *t, FILE *out)
 
 /* -- CSV ------------------------------------------------------------------------------------------------------------- */
 
-static void put_csv(FILE *out, const char *text, bool first)
+void csv_cell(FILE *out, const char *text, bool first)
 {
     if (!first) {
         fputc(',', out);
@@ -365,7 +365,7 @@ static void write_csv(const struct table *t, FILE *out)
     bool first = true;
     for (size_t c = 0; c < t->n_columns; c++) {
         if (!json_only_column(t, c)) {
-            put_csv(out, t->column[c].name, first);
+            csv_cell(out, t->column[c].name, first);
             first = false;
         }
     }
@@ -374,7 +374,7 @@ static void write_csv(const struct table *t, FILE *out)
         first = true;
         for (size_t c = 0; c < t->n_columns; c++) {
             if (!json_only_column(t, c)) {
-                put_csv(out, cell_text(cell_at(t, r, c), t->column[c].kind, false, buf, sizeof buf), first);
+                csv_cell(out, cell_text(cell_at(t, r, c), t->column[c].kind, false, buf, sizeof buf), first);
                 first = false;
             }
         }

@@ -27,6 +27,9 @@ const char *output_format_name(enum output_format f);
 /* The shortest of 15 to 17 digits that reads back as the same double. */
 void number_exact(double value, char *buf, size_t n);
 
+/* One cell, quoted if it has to be, behind a comma unless it is a row's first. */
+void csv_cell(FILE *out, const char *text, bool first);
+
 /* What a cell holds and how Markdown shows it. All but TEXT and INT are doubles; BYTES may also be written with table_int. */
 enum column_kind { COLUMN_TEXT, COLUMN_INT, COLUMN_NUMBER, COLUMN_BYTES, COLUMN_SECONDS, COLUMN_BYTES_PER_S, COLUMN_FLOPS };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "executor/schedule.h"
 #include "model/units.h"
 
 static bool has_policy(const struct options *o)
@@ -128,6 +129,18 @@ struct run_setting setting_view(const struct setting *s)
                                 .policy = &s->policy,
                                 .placement = &s->placement,
                                 .prediction = &s->prediction};
+}
+
+enum status setting_simulate(const struct setting *s, struct trace *t, struct error *err)
+{
+    struct run_setting view = setting_view(s);
+    struct schedule schedule = {0};
+    enum status status = schedule_new(&schedule, &s->arch, &s->hardware, &s->workload, &s->policy, &s->placement, err);
+    if (status == STATUS_OK) {
+        status = simulate(&schedule, &view, t, err);
+    }
+    schedule_free(&schedule);
+    return status;
 }
 
 /* -- results ---------------------------------------------------------------------------------------------------------- */

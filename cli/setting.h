@@ -35,6 +35,9 @@ enum status setting_search(struct setting *s, const struct options *o, struct er
 
 struct run_setting setting_view(const struct setting *s); /* borrows from s */
 
+/* The schedule on the cost model's clock; the caller initialises and frees t. */
+enum status setting_simulate(const struct setting *s, struct trace *t, struct error *err);
+
 /* Columns and one row of the results' vocabulary: model, hardware, workload, policy, throughput_tok_s, ... For people (Markdown) the long
  * policy stays out of the table: setting_explain prints it below. */
 void setting_columns(struct table *t, const struct setting *s, enum output_format format);
