@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 60
 WARNINGS  := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unknown-warning-option \
              -Wno-format-truncation $(WERROR)
 BASE      := -std=gnu11 -pthread -I. -MMD -MP $(WARNINGS)
-LIBS      := -lglpk -lcsv -ljansson -ldnnl -luring -lpcre2-8 -lhwloc -lm -lpthread -lgomp -ldl
+LIBS      := -lglpk -lgsl -lgslcblas -lcsv -ljansson -ldnnl -luring -lpcre2-8 -lhwloc -lm -lpthread -lgomp -ldl
 ASAN      := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 FUZZ      := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 

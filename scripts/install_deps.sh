@@ -5,7 +5,7 @@
 # On another system it says what to install and exits 1. "a|b" is one need that either package meets, first choice first.
 set -euo pipefail
 
-run=(build-essential make libglpk-dev libcsv-dev libjansson-dev libdnnl-dev liburing-dev libpcre2-dev libhwloc-dev
+run=(build-essential make libglpk-dev libgsl-dev libcsv-dev libjansson-dev libdnnl-dev liburing-dev libpcre2-dev libhwloc-dev
     gnuplot-nox\|gnuplot fonts-dejavu-core)
 tests=(libcriterion-dev libopenmpi-dev openmpi-bin pkg-config\|pkgconf fio clang 'libclang-rt-dev|libclang-rt-14-dev|libclang-rt-18-dev' clang-format-14\|clang-format cppcheck)
 
@@ -20,7 +20,7 @@ esac
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     # Elsewhere the packages cannot be looked up by name; what the compiler finds decides.
-    libraries=(-lglpk -lcsv -ljansson -ldnnl -luring -lpcre2-8 -lhwloc)
+    libraries=(-lglpk -lgsl -lgslcblas -lcsv -ljansson -ldnnl -luring -lpcre2-8 -lhwloc)
     [ "$1" = run ] || libraries+=(-lcriterion)
     if echo 'int main(void) { return 0; }' | "${CC:-cc}" -xc - -o /dev/null "${libraries[@]}" 2>/dev/null; then
         exit 0

@@ -25,6 +25,7 @@ allowed()
 # External headers with one home: pattern of the header, pattern of the files that may include it.
 homes=(
     '^glpk\.h$' '^(solver/lp\.c|tests/test_lp\.c)$' # its own test may look inside
+    '^gsl/' '^solver/fit\.c$'
     '(^|/)(oneapi/)?dnnl' '^executor/cpu/onednn\.c$'
     '^(cuda|cublas|nvrtc|cuda_runtime|driver_types)[a-zA-Z_0-9]*\.h$' '^executor/cuda/'
 )
@@ -79,7 +80,7 @@ fi
 cat <<END
 layers: ${#files[@]} files are fine
   model     <- nothing
-  solver    <- model                 (glpk.h only in solver/lp.c)
+  solver    <- model                 (glpk.h only in solver/lp.c, GSL only in solver/fit.c)
   traces    <- model
   executor  <- model, traces/trace.h (oneDNN only in executor/cpu/onednn.c, CUDA only below executor/cuda/)
   plots     <- model, traces
