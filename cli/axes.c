@@ -64,6 +64,25 @@ static enum status add_texts(struct axis *x, const char *prefix, int prefix_leng
     return status;
 }
 
+/* Numbers with units, behind `prefix`. */
+static enum status add_quantities(struct axis *x, const char *prefix, int prefix_length, const char *text, struct error *err)
+{
+    struct text_list list;
+    enum status status = quantities_parse(&list, x->name, text, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (size_t i = 0; i < list.n && status == STATUS_OK; i++) {
+        char *value = NULL;
+        if (asprintf(&value, "%.*s%s", prefix_length, prefix, list.value[i]) < 0) {
+            value = NULL;
+        }
+        status = add_value(x, value, err);
+    }
+    text_list_free(&list);
+    return status;
+}
+
 /* --vary FLAG=yes,no */
 static enum status vary(struct axis *x, const char *text, struct error *err)
 {
@@ -105,7 +124,10 @@ static enum status fill(struct axis *x, const struct option_use *use, struct err
     if (equals) {
         int length = (int)(equals - use->text);
         snprintf(x->name, sizeof x->name, "%s %.*s", option_name(use->option), length, use->text);
-        return add_texts(x, use->text, length + 1, equals + 1, err);
+        return add_quantities(x, use->text, length + 1, equals + 1, err);
+    }
+    if (option_measures(use->option)) {
+        return add_quantities(x, "", 0, use->text, err);
     }
     return add_texts(x, "", 0, use->text, err);
 }

@@ -1,7 +1,7 @@
 /* axes.h - the points of a sweep: every option with its list of values, crossed.
  *
- * Whole numbers take the lists and ranges of grammar.h; other values are separated by commas; "ram=1GiB,2GiB" is two values of
- * one tier. --vary compress-weight=yes,no gives a flag both ways.
+ * Numbers, with units too, take the lists and ranges of grammar.h; other values are separated by commas; "ram=1GiB-4GiB*2" is three
+ * values of one tier. --vary compress-weight=yes,no gives a flag both ways.
  */
 #ifndef BALLAST_CLI_AXES_H
 #define BALLAST_CLI_AXES_H

@@ -16,6 +16,7 @@
 #include "cli/ordered.h"
 #include "cli/progress.h"
 #include "cli/setting.h"
+#include "model/hardware_set.h"
 
 #define NAMES_MAX 64
 
@@ -355,11 +356,28 @@ static enum status check_models(const struct axes *a, struct error *err)
     return status;
 }
 
-/* The tiers and resources of every machine of the sweep. */
+/* Whether a machine takes every change of the sweep. */
+static enum status check_changes(const struct axes *a, const struct hardware *hw, struct error *err)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < a->n; i++) {
+        const struct axis *x = &a->axis[i];
+        for (int64_t v = 0; strncmp(x->name, "hardware-set ", 13) == 0 && v < x->n && status == STATUS_OK; v++) {
+            struct hardware changed = *hw;
+            status = hardware_set(&changed, x->value[v], err);
+        }
+    }
+    return status;
+}
+
+/* The tiers and resources of every machine of the sweep. A change that none of them takes is a mistake; of one that some do not take
+ * the rows tell. */
 static enum status find_names(struct sweep *s, struct error *err)
 {
     const struct axis *x = axis_named(&s->axes, "hardware");
     char tiers[NAMES_MAX][40], name[40];
+    struct error why = {0};
+    bool taken = false;
     enum status status = STATUS_OK;
     for (int64_t v = 0; status == STATUS_OK && v < (x ? x->n : 1); v++) {
         struct hardware hw;
@@ -373,6 +391,10 @@ static enum status find_names(struct sweep *s, struct error *err)
         for (int r = 0; status == STATUS_OK && r < resource_count(&hw); r++) {
             add_name(s->resource, &s->n_resources, resource_name(&hw, r, name));
         }
+        taken = status == STATUS_OK && (check_changes(&s->axes, &hw, &why) == STATUS_OK || taken);
+    }
+    if (status == STATUS_OK && !taken) {
+        status = error_set(err, STATUS_INVALID, "%s", why.text);
     }
     for (int t = 0; t < s->n_tiers; t++) {
         snprintf(s->tier[t], sizeof s->tier[t], "%s", tiers[t]);

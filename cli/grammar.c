@@ -1,8 +1,13 @@
 /* grammar.c - see grammar.h. */
 #include "cli/grammar.h"
 
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "model/units.h"
 
 /* Where in the text we are, and what is allowed. */
 struct scan {
@@ -137,6 +142,166 @@ enum status list_parse(struct int_list *l, const char *what, const char *text, i
 
 void list_free(struct int_list *l)
 {
+    free(l->value);
+    memset(l, 0, sizeof *l);
+}
+
+/* -- numbers with units ---------------------------------------------------------------------------------------------- */
+
+/* "12.5 GB/s": the number, and its unit behind it. */
+struct quantity {
+    double number;
+    char unit[16];
+};
+
+/* A number and a unit of letters and '/' at *at, moved behind them. */
+static bool scan_quantity(const char **at, struct quantity *q)
+{
+    char *end;
+    if (**at < '0' || **at > '9') {
+        return false;
+    }
+    q->number = strtod(*at, &end);
+    size_t n = strspn(end, " ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz/");
+    snprintf(q->unit, sizeof q->unit, "%.*s", (int)n, end);
+    *at = end + n;
+    return n < sizeof q->unit && isfinite(q->number);
+}
+
+struct quantity_range {
+    struct quantity first, last, step;
+    char by; /* '+' or '*' */
+    bool mixed;
+    enum unit_kind kind; /* of a mixed one: all are in SI, without a unit */
+};
+
+static bool to_si(struct quantity *q, enum unit_kind kind)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%.17g%s", q->number, q->unit);
+    return units_parse(text, kind, &q->number) == 0;
+}
+
+/* One unit for all: the one they have, or SI. */
+static bool agree(struct quantity_range *r)
+{
+    const bool stepped = r->by == '+';
+    if (strcmp(r->first.unit, r->last.unit) == 0 && (!stepped || strcmp(r->first.unit, r->step.unit) == 0)) {
+        return true;
+    }
+    r->mixed = true;
+    for (int kind = UNIT_BYTES; kind <= UNIT_SECONDS; kind++) {
+        struct quantity_range si = *r;
+        if (to_si(&si.first, kind) && to_si(&si.last, kind) && (!stepped || to_si(&si.step, kind))) {
+            *r = si;
+            r->kind = kind;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The whole of an item is first "-" last, and what follows. */
+static bool is_range(const char *item, struct quantity_range *r)
+{
+    const char *at = item;
+    return scan_quantity(&at, &r->first) && *at == '-' && at[1];
+}
+
+static enum status scan_quantities(const char *what, const char *item, struct quantity_range *r, struct error *err)
+{
+    const char *at = item;
+    scan_quantity(&at, &r->first);
+    at++;
+    if (!scan_quantity(&at, &r->last) || (*at != '+' && *at != '*')) {
+        return error_set(err, STATUS_INVALID, "--%s: \"%s\": expected FIRST-LAST+STEP or FIRST-LAST*FACTOR", what, item);
+    }
+    r->by = *at++;
+    if (!scan_quantity(&at, &r->step) || *at || (r->by == '*' && r->step.unit[0]) || !agree(r)) {
+        return error_set(err, STATUS_INVALID, "--%s: \"%s\": expected a step or factor in the range's unit", what, item);
+    }
+    if (r->last.number < r->first.number) {
+        return error_set(err, STATUS_INVALID, "--%s: \"%s\": the range runs backwards", what, item);
+    }
+    if (r->by == '+' ? !(r->step.number > 0) : !(r->step.number > 1 && r->first.number > 0)) {
+        return error_set(err, STATUS_INVALID,
+                         "--%s: \"%s\": expected a step above 0, or a factor above 1 and a range from above 0", what, item);
+    }
+    return STATUS_OK;
+}
+
+static enum status append_text(struct text_list *l, const char *text, const char *what, struct error *err)
+{
+    char *copy = l->n < LIST_MAX ? strdup(text) : NULL;
+    char **grown = copy ? realloc(l->value, (l->n + 1) * sizeof *grown) : NULL;
+    if (!grown) {
+        free(copy);
+        return l->n < LIST_MAX ? error_set(err, STATUS_RUNTIME, "--%s: out of memory for %zu values", what, l->n + 1)
+                               : error_set(err, STATUS_INVALID, "--%s: more than %d values", what, LIST_MAX);
+    }
+    l->value = grown;
+    l->value[l->n++] = copy;
+    return STATUS_OK;
+}
+
+/* A value that misses `last` by rounding only is the last one. */
+static enum status append_quantities(struct text_list *l, const struct quantity_range *r, const char *what, struct error *err)
+{
+    enum status status = STATUS_OK;
+    const double last = r->last.number * (1 + 1e-12);
+    for (int64_t i = 0; status == STATUS_OK; i++) {
+        const double v =
+            r->by == '+' ? r->first.number + (double)i * r->step.number : r->first.number * pow(r->step.number, (double)i);
+        char text[48];
+        if (v > last) {
+            break;
+        }
+        if (r->mixed) {
+            units_write(v, r->kind, text, sizeof text);
+        } else {
+            snprintf(text, sizeof text, "%.12g%s", v, r->first.unit);
+        }
+        status = append_text(l, text, what, err);
+    }
+    return status;
+}
+
+enum status quantities_parse(struct text_list *l, const char *what, const char *text, struct error *err)
+{
+    enum status status = STATUS_OK;
+    memset(l, 0, sizeof *l);
+    for (const char *at = text; status == STATUS_OK;) {
+        struct quantity_range r = {0};
+        char item[256];
+        size_t n = strcspn(at, ",");
+        if (n == 0 || n >= sizeof item) {
+            status = error_set(err, STATUS_INVALID, "--%s: \"%.100s\": expected values between commas, found %s", what, text,
+                               n ? "a very long one" : "none");
+            break;
+        }
+        snprintf(item, sizeof item, "%.*s", (int)n, at);
+        if (is_range(item, &r)) {
+            status = scan_quantities(what, item, &r, err);
+            status = status == STATUS_OK ? append_quantities(l, &r, what, err) : status;
+        } else {
+            status = append_text(l, item, what, err);
+        }
+        if (at[n] == '\0') {
+            break;
+        }
+        at += n + 1;
+    }
+    if (status != STATUS_OK) {
+        text_list_free(l);
+    }
+    return status;
+}
+
+void text_list_free(struct text_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        free(l->value[i]);
+    }
     free(l->value);
     memset(l, 0, sizeof *l);
 }

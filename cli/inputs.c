@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "model/hardware_set.h"
+
 enum status options_model(const struct options *o, struct arch *a, struct error *err)
 {
     memset(a, 0, sizeof *a);
@@ -22,6 +24,9 @@ enum status options_hardware(const struct options *o, struct hardware *hw, struc
             "such as t4-gcp");
     }
     enum status status = hardware_load(hw, o->hardware, err);
+    for (int i = 0; status == STATUS_OK && i < o->n_changes; i++) {
+        status = hardware_set(hw, o->change[i], err);
+    }
     for (int i = 0; status == STATUS_OK && i < o->n_budgets; i++) {
         status = hardware_budget(hw, o->budget[i], err);
     }

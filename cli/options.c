@@ -25,6 +25,7 @@ enum option_kind {
     KIND_SEED,    /* uint64_t */
     KIND_BUDGET,
     KIND_SCALE,
+    KIND_CHANGE,
     KIND_PERCENT,
     KIND_WEIGHTS,
     KIND_FORMAT,
@@ -49,6 +50,8 @@ static const struct option_spec OPTIONS[] = {
      "Hugging Face directory, its config.json, or a preset (opt-1.3b)"},
     {OPTION_HARDWARE, 'H', "hardware", "FILE", KIND_TEXT, AT(hardware), 0, 0,
      "profile of the machine, or a built-in one (t4-gcp)"},
+    {OPTION_HARDWARE, 0, "hardware-set", "FIELD=VALUE", KIND_CHANGE, 0, 0, 0,
+     "another machine: gpu.capacity=24GiB, \"cpu->gpu.rate=2x\"; may be repeated"},
     {OPTION_HARDWARE, 0, "budget", "TIER=SIZE", KIND_BUDGET, 0, 0, 0, "use at most this of a tier: gpu=16GiB; may be repeated"},
     {OPTION_HARDWARE, 0, "scale", "NAME=FACTOR", KIND_SCALE, 0, 0, 0,
      "a link or unit so many times as fast: \"disk->ram=2\", cpu=0.5; may be repeated"},
@@ -337,6 +340,19 @@ static enum status add_scale(const struct option_spec *s, const char *text, stru
     return STATUS_OK;
 }
 
+static enum status add_change(const struct option_spec *s, const char *text, struct options *o, struct error *err)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || equals == text || equals[1] == '\0') {
+        return wrong_value(s, "FIELD=VALUE such as gpu.capacity=24GiB", text, err);
+    }
+    if (o->n_changes == CHANGES_MAX) {
+        return wrong_value(s, "at most 16 of them", text, err);
+    }
+    o->change[o->n_changes++] = text;
+    return STATUS_OK;
+}
+
 static enum status set_option(struct options *o, const struct option_spec *s, const char *value, int argc, char **argv,
                               struct error *err)
 {
@@ -378,6 +394,8 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
         return add_budget(s, value, o, err);
     case KIND_SCALE:
         return add_scale(s, value, o, err);
+    case KIND_CHANGE:
+        return add_change(s, value, o, err);
     case KIND_PERCENT:
         return take_percent(s, value, o, argc, argv, err);
     case KIND_WEIGHTS:
@@ -598,5 +616,10 @@ bool option_counts(int option)
 
 bool option_takes_pair(int option)
 {
-    return OPTIONS[option].kind == KIND_BUDGET || OPTIONS[option].kind == KIND_SCALE;
+    return OPTIONS[option].kind == KIND_BUDGET || OPTIONS[option].kind == KIND_SCALE || OPTIONS[option].kind == KIND_CHANGE;
+}
+
+bool option_measures(int option)
+{
+    return OPTIONS[option].kind == KIND_SECONDS || OPTIONS[option].kind == KIND_NUMBER || option_takes_pair(option);
 }

@@ -25,7 +25,7 @@
 
 enum option_group {
     OPTION_MODEL = 1 << 0,        /* -m */
-    OPTION_HARDWARE = 1 << 1,     /* -H, --budget, --scale */
+    OPTION_HARDWARE = 1 << 1,     /* -H, --hardware-set, --budget, --scale */
     OPTION_WORKLOAD = 1 << 2,     /* -p, -n */
     OPTION_POLICY = 1 << 3,       /* --policy */
     OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
@@ -55,12 +55,15 @@ struct command_usage {
 
 #define BUDGETS_MAX 8
 #define SCALES_MAX  8
+#define CHANGES_MAX 16
 
 struct options {
     const char *command;
     const char *model, *hardware;
     int n_budgets;
     const char *budget[BUDGETS_MAX]; /* "gpu=16GiB" */
+    int n_changes;
+    const char *change[CHANGES_MAX]; /* "gpu.capacity=24GiB" */
     int n_scales;
     const char *scale[SCALES_MAX];     /* "disk->ram=0.5" */
     int64_t prompt_tokens, gen_tokens; /* 512, 32 */
@@ -120,6 +123,7 @@ const char *option_name(int option); /* "prompt-tokens" */
 int option_named(const char *name);  /* or -1 */
 bool option_counts(int option);      /* takes a whole number, so that a range is a list of them */
 bool option_takes_pair(int option);  /* takes NAME=VALUE */
+bool option_measures(int option);    /* takes a number that may have a unit */
 
 /* Prints "ballast: plan: text" on stderr and returns the exit code. */
 int command_fail(const char *command, const struct error *err);
@@ -129,8 +133,9 @@ const char *nearest_name(const char *name, const char *const *names);
 
 /* -- from options to the structs they stand for (inputs.c) -------------------------------------------------------------- */
 
-enum status options_model(const struct options *o, struct arch *a, struct error *err);         /* caller frees with arch_free */
-enum status options_hardware(const struct options *o, struct hardware *hw, struct error *err); /* narrowed by the budgets */
+enum status options_model(const struct options *o, struct arch *a, struct error *err); /* caller frees with arch_free */
+enum status options_hardware(const struct options *o, struct hardware *hw,
+                             struct error *err); /* changed, then narrowed by the budgets */
 enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err);
 /* The policy file, or the defaults and --percent; then every flag that was given on top. Checked. */
 enum status options_policy(const struct options *o, const struct hardware *hw, struct policy *p, struct error *err);

@@ -50,7 +50,11 @@ static bool same_text(const char *a, const char *b)
 
 static bool same_machine(const struct options *a, const struct options *b)
 {
-    bool same = same_text(a->hardware, b->hardware) && a->n_budgets == b->n_budgets && a->n_scales == b->n_scales;
+    bool same = same_text(a->hardware, b->hardware) && a->n_budgets == b->n_budgets && a->n_scales == b->n_scales &&
+                a->n_changes == b->n_changes;
+    for (int i = 0; same && i < a->n_changes; i++) {
+        same = strcmp(a->change[i], b->change[i]) == 0;
+    }
     for (int i = 0; same && i < a->n_budgets; i++) {
         same = strcmp(a->budget[i], b->budget[i]) == 0;
     }

@@ -119,6 +119,12 @@ if has predict; then
     bad "predict with too much in a class" 1 '^ballast: predict: .*percent' "${predict[@]}" --percent "80 30 0 100 0 100"
     bad "predict without hardware" 1 '^ballast: predict: -H/--hardware is missing' predict -m opt-1.3b "${placed[@]}"
     bad "predict on unknown hardware" 1 '^ballast: predict: .*t5-gcp' predict -m opt-1.3b -H t5-gcp "${placed[@]}"
+    [ "$("$ballast" "${predict[@]}" "${placed[@]}" --hardware-set "gpu.matmul.f16=2x" --hardware-set gpu.launch=0s -o json | grep -c throughput_tok_s)" -eq 1 ] &&
+        ok "predict for a changed machine" || not_ok "predict for a changed machine" "no result"
+    good "a capacity may grow and a budget narrow it" '"throughput_tok_s":' "${predict[@]}" "${placed[@]}" --budget gpu=20GiB --hardware-set gpu.capacity=24GiB -o json
+    bad "a change of an unknown field" 1 "found 'gpu\.speed'" "${predict[@]}" "${placed[@]}" --hardware-set gpu.speed=2x
+    bad "a change without a value" 1 '\-\-hardware-set: expected FIELD=VALUE' "${predict[@]}" "${placed[@]}" --hardware-set gpu.capacity
+    bad "a change without a unit" 1 'expected a size such as' "${predict[@]}" "${placed[@]}" --hardware-set gpu.capacity=24
     bad "a budget of an unknown tier" 1 '^ballast: predict: .*ram' "${predict[@]}" "${placed[@]}" --budget ram=1GiB
     bad "a budget without a unit" 1 '^ballast: predict: .*gpu' "${predict[@]}" "${placed[@]}" --budget gpu=16
     bad "a budget above the machine's" 1 '^ballast: predict: .*gpu' "${predict[@]}" "${placed[@]}" --budget gpu=999GiB
@@ -179,6 +185,14 @@ if has sweep; then
     good "sweep plans where no policy is given" '^opt-1\.3b,t4-gcp,128,8,8GiB,0,,"--gpu-batch-size ' sweep -m opt-1.3b -H t4-gcp -p 128 -n 8 \
         --max-block 8 --budget gpu=4GiB,8GiB
     good "sweep over machines of other tiers" '^opt-125m,h200,' sweep -m opt-125m -H t4-gcp,h200 --percent "100 0 100 0 100 0"
+    good "sweep of fields of the machine" '^opt-1\.3b,t4-gcp,512,32,24GiB,18GB/s,0,,' sweep -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" \
+        --hardware-set gpu.capacity=16GiB,24GiB --hardware-set "cpu->gpu.rate=12GB/s-24GB/s+6GB/s"
+    [ "$(wc -l <"$work/out")" -eq 7 ] && ok "a field's range has its values" || not_ok "a field's range has its values" "$(wc -l <"$work/out") lines"
+    good "sweep of a budget's range" '^opt-1\.3b,t4-gcp,512,32,8GiB,0,,' sweep -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" \
+        --budget gpu=4GiB-8GiB*2
+    bad "sweep of an unknown field" 1 "expected a field of t4-gcp \(gpu\.capacity, .*found 'gpu\.size'" sweep -m opt-125m -H t4-gcp --hardware-set gpu.size=1GiB,2GiB
+    bad "sweep of a field beyond its range" 1 "expected more than 0, found '0x'" sweep -m opt-125m -H t4-gcp --hardware-set "gpu.launch=1x,2x" \
+        --hardware-set "cpu->gpu.rate=0x"
     bad "sweep with a wrong list" 1 '^ballast: sweep: .*"1,x": expected a whole number' sweep -m opt-125m -H t4-gcp -b 1,x
     bad "sweep with a range that runs backwards" 1 '4-1 runs backwards' sweep -m opt-125m -H t4-gcp -b 4-1
     bad "sweep with an empty value" 1 'expected values between commas' sweep -m opt-125m,,opt-1.3b -H t4-gcp

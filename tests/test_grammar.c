@@ -154,3 +154,58 @@ Test(grammar, short_texts_are_all_safe)
     /* Of one character the three digits are lists; of two 9 numbers; so there are more than 12, and not all 66429. */
     cr_assert(accepted > 12 && accepted < 66429, "%d accepted", accepted);
 }
+
+/* -- numbers with units ------------------------------------------------------------------------------------------------ */
+
+/* `expected` are the values between bars. */
+static void expect_quantities(const char *text, const char *expected)
+{
+    struct text_list l;
+    struct error err = {0};
+    char found[512] = "";
+    cr_assert_eq(quantities_parse(&l, "budget", text, &err), STATUS_OK, "\"%s\": %s", text, err.text);
+    for (size_t i = 0; i < l.n; i++) {
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%s%s", i ? "|" : "", l.value[i]);
+    }
+    cr_assert_str_eq(found, expected);
+    text_list_free(&l);
+}
+
+static void refuse_quantities(const char *text, const char *complaint)
+{
+    struct text_list l;
+    struct error err = {0};
+    cr_assert_eq(quantities_parse(&l, "budget", text, &err), STATUS_INVALID, "\"%s\" was taken", text);
+    cr_assert(strstr(err.text, complaint), "no \"%s\" in: %s", complaint, err.text);
+}
+
+Test(grammar, quantities_come_in_the_unit_they_are_written_in)
+{
+    expect_quantities("12GB/s-24GB/s+6GB/s", "12GB/s|18GB/s|24GB/s");
+    expect_quantities("16 GiB-64 GiB*2", "16 GiB|32 GiB|64 GiB");
+    expect_quantities("1x-2x+0.25x", "1x|1.25x|1.5x|1.75x|2x");
+    expect_quantities("0.1-0.5+0.1",
+                      "0.1|0.2|0.3|0.4|0.5"); /* three tenths are not 3 * 0.1 in binary: the last one still counts */
+    expect_quantities("1-10*3", "1|3|9");
+    expect_quantities("8GiB,1GiB-2GiB+1GiB,x", "8GiB|1GiB|2GiB|x");
+    expect_quantities("512MiB-2GiB*2", "512 MiB|1 GiB|2 GiB"); /* several units: a readable one */
+    expect_quantities("1e-3-2e-3+1e-3", "0.001|0.002");
+    expect_quantities("5s-5s+1s", "5s");
+}
+
+Test(grammar, quantities_that_make_no_range_are_refused)
+{
+    refuse_quantities("8GiB-16GiB", "expected FIRST-LAST+STEP or FIRST-LAST*FACTOR");
+    refuse_quantities("8GiB-16", "expected FIRST-LAST+STEP");
+    refuse_quantities("8GiB-16GiB+1", "in the range's unit");
+    refuse_quantities("8GiB-16GB/s+1GiB", "in the range's unit");
+    refuse_quantities("8GiB-16GiB*2GiB", "in the range's unit");
+    refuse_quantities("8GiB-16GiB+1GiBx", "in the range's unit");
+    refuse_quantities("16GiB-8GiB+1GiB", "runs backwards");
+    refuse_quantities("8GiB-16GiB+0GiB", "a step above 0");
+    refuse_quantities("8GiB-16GiB*1", "a factor above 1");
+    refuse_quantities("0GiB-16GiB*2", "a range from above 0");
+    refuse_quantities("1-2+0.0000001", "more than 1000000 values");
+    refuse_quantities("1,,2", "expected values between commas, found none");
+    refuse_quantities("", "expected values between commas, found none");
+}
