@@ -257,6 +257,65 @@ Test(executor, the_trace_has_every_operation_after_what_it_waited_for)
     fixture_free(&f);
 }
 
+/* -- the simulator's trace is the executor's, but for the times ---------------------------------------------------------- */
+
+/* The order on every resource: as in the list, whoever made the trace. */
+static void assert_in_order(const struct trace *t, const char *what)
+{
+    int64_t last_end[RESOURCES_MAX] = {0};
+    for (int64_t i = 0; i < t->n_events; i++) {
+        const struct trace_event *e = &t->event[i];
+        cr_assert_geq(e->start_ns, last_end[e->resource], "%s: operation %d starts before the one before it on %s ends", what,
+                      e->op, t->resource_name[e->resource]);
+        last_end[e->resource] = e->end_ns;
+    }
+}
+
+static void assert_agree(const struct trace *run, const struct trace *sim, const char *what)
+{
+    cr_assert_eq(run->n_events, sim->n_events, "%s: %lld operations ran, %lld were simulated", what, (long long)run->n_events,
+                 (long long)sim->n_events);
+    for (int64_t i = 0; i < run->n_events; i++) {
+        const struct trace_event *r = &run->event[i], *s = &sim->event[i];
+        cr_assert(r->op == s->op && r->kind == s->kind && r->resource == s->resource && r->step == s->step &&
+                      r->layer == s->layer && r->batch == s->batch && r->bytes == s->bytes && r->flops == s->flops,
+                  "%s: operation %d differs", what, r->op);
+    }
+    assert_in_order(run, what);
+    assert_in_order(sim, what);
+}
+
+Test(executor, runs_the_operations_that_are_simulated_in_the_same_order)
+{
+    struct fixture f;
+    fixture_load(&f, "opt-tiny-pre");
+    for (int i = 0; i < N_PLACED; i++) {
+        struct hardware hw = test_machine(PLACED[i].n_tiers, "f32");
+        struct policy p = placed_policy(&PLACED[i], &hw);
+        struct workload w = {12, f.new_tokens};
+        struct prediction prediction = {0};
+        struct placement pl;
+        struct schedule schedule;
+        struct outcome o;
+        struct trace run, sim;
+        struct error err = {0};
+        trace_init(&run);
+        trace_init(&sim);
+        cr_assert_eq(run_fixture(&f, &hw, &p, &o, &run, &err), STATUS_OK, "case %d: %s", i, err.text);
+        cr_assert_eq(placement_new(&pl, &f.arch, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(schedule_new(&schedule, &f.arch, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
+        struct run_setting set = {"test", &f.arch, &hw, &w, &p, &pl, &prediction};
+        cr_assert_eq(simulate(&schedule, &set, &sim, &err), STATUS_OK, "%s", err.text);
+        assert_agree(&run, &sim, PLACED[i].percent);
+        schedule_free(&schedule);
+        placement_free(&pl);
+        trace_free(&run);
+        trace_free(&sim);
+        free_outcome(&o);
+    }
+    fixture_free(&f);
+}
+
 /* -- what goes wrong --------------------------------------------------------------------------------------------------- */
 
 Test(executor, a_budget_too_small_names_tier_and_bytes)

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/sim/clock.h"
+
 void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s)
 {
     char buf[40];
@@ -87,10 +89,16 @@ static enum status sample_memory(const struct run_setting *s, struct trace *t, s
     return status;
 }
 
-enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err)
+static void set_latencies(const struct hardware *hw, double latency_s[RESOURCES_MAX])
 {
-    int64_t free_at[RESOURCES_MAX] = {0};
-    trace_describe(t, TRACE_SIMULATED, s);
+    for (int link = 0; link < hw->n_tiers - 1; link++) {
+        latency_s[resource_link_read(link)] = hw->link[link].read_latency_s;
+        latency_s[resource_link_write(link)] = hw->link[link].write_latency_s;
+    }
+}
+
+static enum status add_events(const struct schedule *schedule, const struct clock_time *time, struct trace *t, struct error *err)
+{
     enum status status = trace_reserve(t, schedule->n_ops, 0, err);
     for (int32_t i = 0; i < schedule->n_ops && status == STATUS_OK; i++) {
         const struct op *op = &schedule->op[i];
@@ -102,18 +110,31 @@ enum status simulate(const struct schedule *schedule, const struct run_setting *
                                 .batch = op->batch,
                                 .bytes = op->bytes,
                                 .flops = op->flops,
-                                .start_ns = free_at[op->resource],
-                                .waits_for = -1};
-        for (int d = 0; d < op->n_deps; d++) {
-            int64_t end = t->event[op->dep[d]].end_ns;
-            if (end > e.start_ns) {
-                e.start_ns = end;
-                e.waits_for = op->dep[d];
-            }
-        }
-        e.end_ns = e.start_ns + llround(op_seconds(op, s) * 1e9);
-        free_at[op->resource] = e.end_ns;
+                                .start_ns = time[i].start_ns,
+                                .end_ns = time[i].end_ns,
+                                .waits_for = time[i].waits_for};
         status = trace_add_event(t, &e, err);
     }
+    return status;
+}
+
+enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err)
+{
+    size_t n = (size_t)schedule->n_ops + 1;
+    double *duration_s = malloc(n * sizeof *duration_s), total_s;
+    struct clock_time *time = malloc(n * sizeof *time);
+    struct clock_input in = {.schedule = schedule, .n_resources = resource_count(s->hardware), .duration_s = duration_s};
+    set_latencies(s->hardware, in.latency_s);
+    trace_describe(t, TRACE_SIMULATED, s);
+    enum status status =
+        duration_s && time ? STATUS_OK : error_set(err, STATUS_RUNTIME, "out of memory for %d operations", schedule->n_ops);
+    if (status == STATUS_OK)
+        status = op_durations(schedule, s, duration_s, err);
+    if (status == STATUS_OK)
+        status = clock_run(&in, time, &total_s, err);
+    if (status == STATUS_OK)
+        status = add_events(schedule, time, t, err);
+    free(duration_s);
+    free(time);
     return status == STATUS_OK ? sample_memory(s, t, err) : status;
 }

@@ -23,7 +23,10 @@ void trace_describe(struct trace *t, enum trace_origin origin, const struct run_
 /* Seconds the operation takes on its resource: the cost table's primitives on its own bytes and rows. */
 double op_seconds(const struct op *op, const struct run_setting *s);
 
-/* Runs the clock over the schedule. *t must be initialised; the caller frees it. */
+/* The same for every operation: out (n_ops). */
+enum status op_durations(const struct schedule *schedule, const struct run_setting *s, double *out, struct error *err);
+
+/* Runs the clock (clock.h) over the schedule. *t must be initialised; the caller frees it. */
 enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err);
 
 #endif

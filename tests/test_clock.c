@@ -1,0 +1,288 @@
+/* The event-driven clock: worked arithmetic, its rules on random schedules, and busy times that are the cost table's. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "executor/sim/clock.h"
+#include "executor/sim/sim.h"
+#include "tests/machine.h"
+
+#define OPS_MAX 300
+
+/* A schedule by hand: resources 0, 1 are links, 2, 3 compute. */
+struct hand {
+    struct schedule s;
+    struct op op[OPS_MAX];
+    double duration_s[OPS_MAX], share[2][RESOURCES_MAX];
+    struct clock_time time[OPS_MAX];
+    struct clock_input in;
+    double total_s;
+};
+
+static void begin(struct hand *h)
+{
+    memset(h, 0, sizeof *h);
+    h->s.op = h->op;
+    h->in.schedule = &h->s;
+    h->in.n_resources = 4;
+    h->in.duration_s = h->duration_s;
+    h->in.share = (const double(*)[RESOURCES_MAX])h->share;
+}
+
+static int32_t add(struct hand *h, int resource, double duration_s, int32_t dep)
+{
+    int32_t i = h->s.n_ops++;
+    h->op[i] = (struct op){.resource = (int16_t)resource, .link = (int16_t)(resource < 2 ? 0 : -1)};
+    h->duration_s[i] = duration_s;
+    if (dep >= 0)
+        h->op[i].dep[h->op[i].n_deps++] = dep;
+    return i;
+}
+
+static void run(struct hand *h)
+{
+    struct error err = {0};
+    cr_assert_eq(clock_run(&h->in, h->time, &h->total_s, &err), STATUS_OK, "%s", err.text);
+}
+
+#define AT(i, from, to)                                                                                                          \
+    do {                                                                                                                         \
+        cr_assert_eq(h.time[i].start_ns, (int64_t)llround((from)*1e9), "%d starts at %lld", i, (long long)h.time[i].start_ns);   \
+        cr_assert_eq(h.time[i].end_ns, (int64_t)llround((to)*1e9), "%d ends at %lld", i, (long long)h.time[i].end_ns);           \
+    } while (0)
+
+Test(clock, operations_wait_for_their_resource_and_their_dependencies)
+{
+    struct hand h;
+    begin(&h);
+    add(&h, 0, 2, -1); /* 0..2 */
+    add(&h, 2, 3, 0);  /* after the load: 2..5 */
+    add(&h, 0, 1, -1); /* right behind: 2..3 */
+    add(&h, 2, 1, 2);  /* loaded at 3, the unit is free at 5: 5..6, and it waited for the unit, not for the load */
+    add(&h, 0, 1, 3);  /* 6..7 */
+    run(&h);
+    AT(0, 0, 2);
+    AT(1, 2, 5);
+    AT(2, 2, 3);
+    AT(3, 5, 6);
+    AT(4, 6, 7);
+    cr_assert_eq(h.time[1].waits_for, 0);
+    cr_assert_eq(h.time[2].waits_for, -1);
+    cr_assert_eq(h.time[3].waits_for, -1);
+    cr_assert_eq(h.time[4].waits_for, 3);
+    cr_assert_float_eq(h.total_s, 7, 1e-12);
+}
+
+/* Latency 0.5 s: 1.5 s a transfer alone. The second is ready when the first starts, so only its bytes' 1 s follow: 1.5..2.5. The third
+ * waits for a computation that ends at 2.2, while the second moves: begun at 2.5, latency and all: 2.5..4. */
+Test(clock, the_latency_of_a_queued_transfer_passes_behind_the_one_in_flight)
+{
+    struct hand h;
+    begin(&h);
+    h.in.latency_s[0] = 0.5;
+    add(&h, 2, 2.2, -1);
+    add(&h, 0, 1.5, -1);
+    add(&h, 0, 1.5, -1);
+    add(&h, 0, 1.5, 0);
+    run(&h);
+    AT(1, 0, 1.5);
+    AT(2, 1.5, 2.5);
+    AT(3, 2.5, 4);
+}
+
+/* A bus that both links fill alone: 1 + 1 = 2, each at half its speed while both work. Link 0 has 2 s of work, link 1 has 3 s. Until 4 s
+ * both work: 2 s of work done by each. Then link 1's last second alone: 4..5. */
+Test(clock, two_transfers_share_a_bus)
+{
+    struct hand h;
+    begin(&h);
+    h.in.n_groups = 1;
+    h.share[0][0] = h.share[0][1] = 1;
+    add(&h, 0, 2, -1);
+    add(&h, 1, 3, -1);
+    run(&h);
+    AT(0, 0, 4);
+    AT(1, 0, 5);
+}
+
+/* Shares 0.75 and 0.5: 1.25 together. Link 1 comes in at 1 s, when the unit ends. Link 0 has done 1 s of its 3 s; the other 2 take
+ * 2.5: 1..3.5. Link 1 has 4 s: 2 done by 3.5, the other 2 alone: 5.5. */
+Test(clock, a_latecomer_slows_what_is_under_way)
+{
+    struct hand h;
+    begin(&h);
+    h.in.n_groups = 1;
+    h.share[0][0] = 0.75;
+    h.share[0][1] = 0.5;
+    add(&h, 2, 1, -1);
+    add(&h, 0, 3, -1);
+    add(&h, 1, 4, 0);
+    run(&h);
+    AT(0, 0, 1);
+    AT(1, 0, 3.5);
+    AT(2, 1, 5.5);
+}
+
+/* Shares that add up to 1 cost nothing, and of two groups the more crowded one counts: 0.6 + 0.6 = 1.2 against 1 + 1 = 2. */
+Test(clock, full_is_not_crowded_and_the_most_crowded_group_counts)
+{
+    struct hand h;
+    begin(&h);
+    h.in.n_groups = 1;
+    h.share[0][0] = 0.25;
+    h.share[0][1] = 0.75;
+    add(&h, 0, 1, -1);
+    add(&h, 1, 1, -1);
+    run(&h);
+    AT(0, 0, 1);
+    AT(1, 0, 1);
+    begin(&h);
+    h.in.n_groups = 2;
+    h.share[0][0] = h.share[0][1] = 0.6;
+    h.share[1][1] = h.share[1][2] = 1;
+    add(&h, 0, 1, -1); /* in the first group only: 1.2 while link 1 works */
+    add(&h, 1, 1, -1); /* in both: 2 while the unit works */
+    add(&h, 2, 1, -1);
+    run(&h);
+    AT(0, 0, 1.2);
+    AT(1, 0, 2);
+    AT(2, 0, 2);
+}
+
+/* -- random schedules ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t state;
+
+static int below(int n)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (int)((state >> 33) % (uint64_t)n);
+}
+
+static void seed_from_environment(void)
+{
+    const char *seed = getenv("BALLAST_SEED");
+    state = seed ? strtoull(seed, NULL, 10) : 11;
+    printf("clock: BALLAST_SEED=%llu\n", (unsigned long long)state);
+}
+
+static void random_schedule(struct hand *h)
+{
+    begin(h);
+    int n = 1 + below(OPS_MAX);
+    for (int i = 0; i < n; i++) {
+        add(h, below(4), below(5) == 0 ? 0 : 1e-3 * (1 + below(1000)), i > 0 && below(4) ? below(i) : -1);
+        if (i > 1 && below(2))
+            h->op[i].dep[h->op[i].n_deps++] = i - 1;
+    }
+}
+
+/* Latest end of what an operation has to wait for: the one before it on its resource, and its dependencies. */
+static int64_t ready_ns(const struct hand *h, int32_t i, const int32_t last[4])
+{
+    int64_t ready = last[h->op[i].resource] >= 0 ? h->time[last[h->op[i].resource]].end_ns : 0;
+    for (int d = 0; d < h->op[i].n_deps; d++)
+        if (h->time[h->op[i].dep[d]].end_ns > ready)
+            ready = h->time[h->op[i].dep[d]].end_ns;
+    return ready;
+}
+
+Test(clock, random_schedules_start_everything_as_soon_as_the_rules_allow)
+{
+    seed_from_environment();
+    for (int k = 0; k < 300; k++) {
+        struct hand h;
+        random_schedule(&h);
+        run(&h);
+        int32_t last[4] = {-1, -1, -1, -1};
+        for (int32_t i = 0; i < h.s.n_ops; i++) {
+            cr_assert_eq(h.time[i].start_ns, ready_ns(&h, i, last), "case %d, operation %d", k, i);
+            /* both ends are rounded to a ns */
+            cr_assert_leq(fabs((double)(h.time[i].end_ns - h.time[i].start_ns) - 1e9 * h.duration_s[i]), 1.0);
+            last[h.op[i].resource] = i;
+        }
+    }
+}
+
+/* With everything in one group that each resource fills alone, work is only shared out: the bus does one second of work a second while
+ * anything runs, so no operation is shorter than alone, and when something is always ready the total is the sum. */
+Test(clock, sharing_keeps_the_order_and_loses_no_work)
+{
+    seed_from_environment();
+    for (int k = 0; k < 300; k++) {
+        struct hand h;
+        double sum = 0;
+        random_schedule(&h);
+        h.in.n_groups = 1;
+        for (int r = 0; r < 4; r++)
+            h.share[0][r] = 1;
+        run(&h);
+        int32_t last[4] = {-1, -1, -1, -1};
+        for (int32_t i = 0; i < h.s.n_ops; i++) {
+            sum += h.duration_s[i];
+            cr_assert_eq(h.time[i].start_ns, ready_ns(&h, i, last), "case %d, operation %d", k, i);
+            cr_assert_geq((double)(h.time[i].end_ns - h.time[i].start_ns), 1e9 * h.duration_s[i] - 1.0);
+            last[h.op[i].resource] = i;
+        }
+        cr_assert_float_eq(h.total_s, sum, 1e-9 * sum + 1e-12, "case %d: %.12g of %.12g s", k, h.total_s, sum);
+    }
+}
+
+/* -- against the cost table ------------------------------------------------------------------------------------------------ */
+
+/* Rates that do not depend on the size, no latency: a resource is busy as long as the table says, but for rows and sequences that
+ * are whole and sectors that are full. */
+static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind)
+{
+    struct arch a = {0};
+    struct hardware hw = test_machine(3, "bf16");
+    struct workload w = {64, 5};
+    struct policy p;
+    struct placement pl;
+    struct schedule s;
+    struct cost cost;
+    struct prediction pr;
+    struct trace t;
+    struct trace_summary sum;
+    struct error err = {0};
+    char buf[40];
+    cr_assert_eq(arch_load(&a, "opt-1.3b", &err), STATUS_OK, "%s", err.text);
+    policy_default(&p, 3);
+    cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    p.attention_near_cache = near;
+    p.overlap = overlap;
+    p.schedule = kind;
+    cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(cost_build(&cost, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
+    cost_predict(&cost, (const double(*)[TIERS_MAX])pl.realised, &pr);
+    struct run_setting set = {"test", &a, &hw, &w, &p, &pl, &pr};
+    trace_init(&t);
+    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
+    trace_summarise(&t, &sum);
+    for (int r = 0; r < resource_count(&hw); r++) {
+        double table = pr.busy_s[0][r] + pr.busy_s[1][r], simulated = sum.busy_s[0][r] + sum.busy_s[1][r];
+        cr_assert_leq(fabs(table - simulated), 0.01 * table + 1e-9, "%s, schedule %d: %s is busy for %.9g s, the table says %.9g",
+                      percent, (int)kind, resource_name(&hw, r, buf), simulated, table);
+    }
+    trace_free(&t);
+    schedule_free(&s);
+    placement_free(&pl);
+    arch_free(&a);
+}
+
+Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
+{
+    static const enum schedule_kind kinds[] = {SCHEDULE_ZIGZAG, SCHEDULE_ROW};
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
+        for (int overlap = 0; overlap < 2; overlap++) {
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k]);
+            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k]);
+            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k]);
+            assert_busy("0 50 0 100 100 0", true, overlap, kinds[k]);
+        }
+}
