@@ -20,38 +20,6 @@ double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MA
     return sum;
 }
 
-int resource_link_read(int link)
-{
-    return 2 * link;
-}
-
-int resource_link_write(int link)
-{
-    return 2 * link + 1;
-}
-
-int resource_compute(const struct hardware *hw, int unit)
-{
-    return 2 * (hw->n_tiers - 1) + unit;
-}
-
-int resource_count(const struct hardware *hw)
-{
-    return 2 * (hw->n_tiers - 1) + hw->n_computes;
-}
-
-const char *resource_name(const struct hardware *hw, int resource, char buf[40])
-{
-    int links = hw->n_tiers - 1, link = resource / 2;
-    if (resource >= 2 * links)
-        snprintf(buf, 40, "%s compute", hw->compute[resource - 2 * links].name);
-    else if (resource % 2 == 0)
-        snprintf(buf, 40, "%s->%s", hw->tier[link + 1].name, hw->tier[link].name);
-    else
-        snprintf(buf, 40, "%s->%s", hw->tier[link].name, hw->tier[link + 1].name);
-    return buf;
-}
-
 /* -- primitives ------------------------------------------------------------------------------------------------------- */
 
 double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes)

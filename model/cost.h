@@ -25,14 +25,6 @@ struct form {
 };
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
 
-/* Resources: link i read is 2i, link i write is 2i+1, compute unit c is 2*(n_tiers-1)+c. */
-#define RESOURCES_MAX (2 * (TIERS_MAX - 1) + COMPUTES_MAX)
-int resource_link_read(int link);
-int resource_link_write(int link);
-int resource_compute(const struct hardware *hw, int unit);
-int resource_count(const struct hardware *hw);
-const char *resource_name(const struct hardware *hw, int resource, char buf[40]); /* "disk->ram", "ram->disk", "cpu" */
-
 struct cost {
     int n_tiers, n_resources;
     bool overlap;                                 /* step time = max over resources; else their sum */

@@ -74,6 +74,51 @@ int hardware_tier(const struct hardware *hw, const char *name)
     return -1;
 }
 
+/* -- resources --------------------------------------------------------------------------------------------------------- */
+
+int resource_link_read(int link)
+{
+    return 2 * link;
+}
+
+int resource_link_write(int link)
+{
+    return 2 * link + 1;
+}
+
+int resource_compute(const struct hardware *hw, int unit)
+{
+    return 2 * (hw->n_tiers - 1) + unit;
+}
+
+int resource_count(const struct hardware *hw)
+{
+    return 2 * (hw->n_tiers - 1) + hw->n_computes;
+}
+
+const char *resource_name(const struct hardware *hw, int resource, char buf[40])
+{
+    int links = hw->n_tiers - 1, link = resource / 2;
+    if (resource >= 2 * links)
+        snprintf(buf, 40, "%s compute", hw->compute[resource - 2 * links].name);
+    else if (resource % 2 == 0)
+        snprintf(buf, 40, "%s->%s", hw->tier[link + 1].name, hw->tier[link].name);
+    else
+        snprintf(buf, 40, "%s->%s", hw->tier[link].name, hw->tier[link + 1].name);
+    return buf;
+}
+
+int hardware_resource(const struct hardware *hw, const char *name)
+{
+    char buf[40];
+    for (int r = 0; r < resource_count(hw); r++)
+        if (strcmp(resource_name(hw, r, buf), name) == 0)
+            return r;
+    return -1;
+}
+
+/* -- budgets ----------------------------------------------------------------------------------------------------------- */
+
 static void tier_names(const struct hardware *hw, char *buf, size_t n)
 {
     size_t used = 0;

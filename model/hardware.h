@@ -16,6 +16,10 @@
 #define COMPUTES_MAX 2
 #define CURVE_MAX    32
 
+/* What can be busy: link i upwards (read) is 2i, downwards (write) 2i+1, compute unit c is 2*(n_tiers-1)+c. */
+#define RESOURCES_MAX   (2 * (TIERS_MAX - 1) + COMPUTES_MAX)
+#define CONTENTIONS_MAX 4
+
 /* A rate as a function of size, sampled at increasing x; between samples linear in log-log, outside the nearest sample. */
 struct curve {
     int n;
@@ -53,6 +57,14 @@ struct compute {
     int64_t workspace_bytes;                           /* fixed scratch the backend reserves on `tier` */
 };
 
+/* Resources that share something: a memory bus, a half-duplex drive, a thread that waits for both. A resource that works at its full
+ * rate takes `share` of it; when the shares of those at work exceed 1, all of them slow down by the same factor. So a step takes at
+ * least the sum of share * busy time over the group. */
+struct contention {
+    char name[16];
+    double share[RESOURCES_MAX]; /* by resource, at most 1; 0: not of the group */
+};
+
 struct hardware {
     char name[64];
     char estimate[16]; /* "measured", "mixed" or "datasheet" */
@@ -61,6 +73,8 @@ struct hardware {
     struct link link[TIERS_MAX - 1];
     int n_computes; /* computes[0] is on tier 0; an optional second one is on tier 1 */
     struct compute compute[COMPUTES_MAX];
+    int n_contentions;
+    struct contention contention[CONTENTIONS_MAX];
 };
 
 /* Loads `path`; if no such file exists and it has no '/', the built-in profile of that name ("t4-gcp"). */
@@ -69,6 +83,14 @@ enum status hardware_parse(struct hardware *hw, const char *path, const char *te
 /* Writes a file that hardware_load reads back; `source` goes into every "source" field. Atomic: temporary file and rename. */
 enum status hardware_save(const struct hardware *hw, const char *path, const char *source, struct error *err);
 int hardware_tier(const struct hardware *hw, const char *name); /* index, or -1 */
+
+int resource_link_read(int link);
+int resource_link_write(int link);
+int resource_compute(const struct hardware *hw, int unit);
+int resource_count(const struct hardware *hw);
+const char *resource_name(const struct hardware *hw, int resource, char buf[40]); /* "disk->ram", "ram->disk", "cpu compute" */
+int hardware_resource(const struct hardware *hw, const char *name);               /* the resource of that name, or -1 */
+
 /* Parses "gpu=16GiB" and narrows that tier; an unknown tier, or more than the profile has, is an error. */
 enum status hardware_budget(struct hardware *hw, const char *text, struct error *err);
 /* Parses "disk->ram=2" or "cpu=0.5" and multiplies that direction's bandwidths, or all rates of that compute unit; latencies and

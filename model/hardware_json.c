@@ -317,9 +317,73 @@ static enum status read_computes(const struct json_object *root, struct hardware
     return status;
 }
 
+/* -- contention ---------------------------------------------------------------------------------------------------- */
+
+static void list_resources(const struct hardware *hw, char *out, size_t n)
+{
+    char name[40];
+    size_t used = 0;
+    for (int r = 0; r < resource_count(hw) && used < n; r++)
+        used += (size_t)snprintf(out + used, n - used, "%s%s", r ? ", " : "", resource_name(hw, r, name));
+}
+
+static enum status read_shares(const struct json_object *o, const struct hardware *hw, double *share, struct error *err)
+{
+    struct json_object child;
+    const char *key;
+    json_t *value;
+    char known[400];
+    enum status status = json_child(o, "resources", &child, err);
+    if (status)
+        return status;
+    json_object_foreach(child.value, key, value)
+    {
+        int r = hardware_resource(hw, key);
+        if (r < 0) {
+            list_resources(hw, known, sizeof known);
+            return json_complain(&child, key, err, "expected one of the resources %s", known);
+        }
+        if ((status = json_quantity(&child, key, UNIT_SHARE, &share[r], err)))
+            return status;
+        if (share[r] <= 0 || share[r] > 1)
+            return json_complain(&child, key, err, "expected more than 0 %% and at most 100 %%, found %s",
+                                 json_string_value(value));
+    }
+    if (json_object_size(child.value) < 2)
+        return json_complain(o, "resources", err, "expected at least two resources, found %zu", json_object_size(child.value));
+    return STATUS_OK;
+}
+
+static enum status read_contention(const struct json_object *o, struct hardware *hw, struct error *err)
+{
+    static const char *const keys[] = {"name", "resources", "source", NULL};
+    struct contention *c = &hw->contention[hw->n_contentions];
+    enum status status;
+    if ((status = json_only(o, keys, err)) || (status = read_name(o, "name", c->name, sizeof c->name, err)) ||
+        (status = read_shares(o, hw, c->share, err)) || (status = check_source(o, err)))
+        return status;
+    for (int i = 0; i < hw->n_contentions; i++)
+        if (strcmp(hw->contention[i].name, c->name) == 0)
+            return json_complain(o, "name", err, "expected a name used once, found \"%s\" twice", c->name);
+    hw->n_contentions++;
+    return STATUS_OK;
+}
+
+static enum status read_contentions(const struct json_object *root, struct hardware *hw, struct error *err)
+{
+    size_t n = 0;
+    enum status status = json_has(root, "contention") ? json_list(root, "contention", 1, CONTENTIONS_MAX, &n, err) : STATUS_OK;
+    for (size_t i = 0; !status && i < n; i++) {
+        struct json_object o;
+        if (!(status = json_item(root, "contention", i, &o, err)))
+            status = read_contention(&o, hw, err);
+    }
+    return status;
+}
+
 enum status hardware_from_json(struct hardware *hw, const struct json_file *file, struct error *err)
 {
-    static const char *const keys[] = {"ballast_hardware", "name", "estimate", "tiers", "links", "compute", NULL};
+    static const char *const keys[] = {"ballast_hardware", "name", "estimate", "tiers", "links", "compute", "contention", NULL};
     struct json_object root;
     struct hardware read = {0};
     int64_t version;
@@ -328,7 +392,8 @@ enum status hardware_from_json(struct hardware *hw, const struct json_file *file
     if ((status = json_root(file, &root, err)) || (status = json_int(&root, "ballast_hardware", 1, 1, &version, err)) ||
         (status = json_only(&root, keys, err)) || (status = read_name(&root, "name", read.name, sizeof read.name, err)) ||
         (status = read_choice(&root, "estimate", estimate_names, &estimate, err)) || (status = read_tiers(&root, &read, err)) ||
-        (status = read_links(&root, &read, err)) || (status = read_computes(&root, &read, err)))
+        (status = read_links(&root, &read, err)) || (status = read_computes(&root, &read, err)) ||
+        (status = read_contentions(&root, &read, err)))
         return status;
     snprintf(read.estimate, sizeof read.estimate, "%s", estimate_names[estimate]);
     *hw = read;

@@ -104,6 +104,22 @@ static void print_compute(FILE *out, const struct hardware *hw, const struct com
     fprintf(out, "      \"source\": %s\n    }", source);
 }
 
+static void print_contentions(FILE *out, const struct hardware *hw, const char *source)
+{
+    char name[40], text[48];
+    for (int i = 0; i < hw->n_contentions; i++) {
+        const struct contention *c = &hw->contention[i];
+        const char *separator = "";
+        fprintf(out, "%s    {\"name\": \"%s\", \"resources\": {", i ? ",\n" : ",\n  \"contention\": [\n", c->name);
+        for (int r = 0; r < resource_count(hw); r++)
+            if (c->share[r] > 0) {
+                fprintf(out, "%s\"%s\": \"%s\"", separator, resource_name(hw, r, name), quantity(c->share[r], UNIT_SHARE, text));
+                separator = ", ";
+            }
+        fprintf(out, "},\n     \"source\": %s}%s", source, i + 1 < hw->n_contentions ? "" : "\n  ]");
+    }
+}
+
 /* `source` is a JSON string with its quotes. */
 static void print_hardware(FILE *out, const struct hardware *hw, const char *source)
 {
@@ -115,7 +131,9 @@ static void print_hardware(FILE *out, const struct hardware *hw, const char *sou
         print_compute(out, hw, &hw->compute[i], source);
         fprintf(out, "%s\n", i + 1 < hw->n_computes ? "," : "");
     }
-    fprintf(out, "  ]\n}\n");
+    fprintf(out, "  ]");
+    print_contentions(out, hw, source);
+    fprintf(out, "\n}\n");
 }
 
 /* The text as a quoted JSON string, to be freed; NULL if it is not UTF-8 or there is no memory. */

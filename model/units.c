@@ -29,6 +29,8 @@ static const struct unit flops_units[] = {{"FLOP/s", 1, 0},     {"kFLOP/s", 1e3,
                                           {"TFLOP/s", 1e12, 0}, {"PFLOP/s", 1e15, 0}, {NULL, 0, 0}};
 static const struct unit time_units[] = {{"ns", 1e-9, 0}, {"us", 1e-6, 0}, {"ms", 1e-3, 0}, {"s", 1, 0}, {NULL, 0, 0}};
 
+static const struct unit share_units[] = {{"%", 1e-2, 0}, {NULL, 0, 0}};
+
 static const struct unit *units_of(enum unit_kind kind)
 {
     switch (kind) {
@@ -38,6 +40,8 @@ static const struct unit *units_of(enum unit_kind kind)
         return rate_units;
     case UNIT_FLOPS_PER_S:
         return flops_units;
+    case UNIT_SHARE:
+        return share_units;
     case UNIT_SECONDS:
         break;
     }
@@ -53,6 +57,8 @@ const char *units_expected(enum unit_kind kind)
         return "a rate such as \"12.1 GB/s\"";
     case UNIT_FLOPS_PER_S:
         return "a rate such as \"65 TFLOP/s\"";
+    case UNIT_SHARE:
+        return "a share such as \"8 %\"";
     case UNIT_SECONDS:
         break;
     }

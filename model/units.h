@@ -5,9 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum unit_kind { UNIT_BYTES, UNIT_BYTES_PER_S, UNIT_FLOPS_PER_S, UNIT_SECONDS };
+enum unit_kind { UNIT_BYTES, UNIT_BYTES_PER_S, UNIT_FLOPS_PER_S, UNIT_SECONDS, UNIT_SHARE };
 
-/* Parses "12.1 GB/s", "16GiB", "65 TFLOP/s", "5 us" (space optional, case as written). Negative, NaN, infinite or trailing
+/* Parses "12.1 GB/s", "16GiB", "65 TFLOP/s", "5 us", "8 %" (space optional, case as written). Negative, NaN, infinite or trailing
  * text is refused. Returns 0, or -1 and leaves *out alone. */
 int units_parse(const char *text, enum unit_kind kind, double *out);
 const char *units_expected(enum unit_kind kind); /* for messages: e.g. "a size such as \"16 GiB\"" */

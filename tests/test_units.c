@@ -42,6 +42,7 @@ Test(units, rates_and_times)
     cr_assert_eq(parsed("3 ns", UNIT_SECONDS), 3e-9);
     cr_assert_eq(parsed("0.7 ms", UNIT_SECONDS), 0.7e-3);
     cr_assert_eq(parsed("2 s", UNIT_SECONDS), 2);
+    cr_assert_eq(parsed("8 %", UNIT_SHARE), 0.08);
 }
 
 Test(units, what_is_not_a_quantity_is_refused_and_the_value_left_alone)
@@ -60,9 +61,9 @@ Test(units, what_is_not_a_quantity_is_refused_and_the_value_left_alone)
 
 Test(units, a_unit_of_another_kind_is_refused)
 {
-    static const char *const text[] = {"1 GiB", "1 GB/s", "1 GFLOP/s", "1 ms"};
-    for (int kind = UNIT_BYTES; kind <= UNIT_SECONDS; kind++)
-        for (int i = 0; i < 4; i++) {
+    static const char *const text[] = {"1 GiB", "1 GB/s", "1 GFLOP/s", "1 ms", "1 %"};
+    for (int kind = UNIT_BYTES; kind <= UNIT_SHARE; kind++)
+        for (int i = 0; i < 5; i++) {
             double value;
             cr_assert_eq(units_parse(text[i], (enum unit_kind)kind, &value), i == kind ? 0 : -1, "'%s' as kind %d", text[i],
                          kind);
@@ -122,7 +123,7 @@ Test(units, what_is_written_reads_back)
     for (int i = 0; i < 20000; i++) {
         char text[64], again[64];
         double value = random_value(seed), size = floor(erand48(seed) * 9007199254740992.0), read;
-        for (int kind = UNIT_BYTES_PER_S; kind <= UNIT_SECONDS; kind++) {
+        for (int kind = UNIT_BYTES_PER_S; kind <= UNIT_SHARE; kind++) {
             units_write(value, (enum unit_kind)kind, text, sizeof text);
             cr_assert_eq(units_parse(text, (enum unit_kind)kind, &read), 0, "'%s'", text);
             /* Nine digits: half a unit in the ninth is 5e-9 of the smallest leading digit. */
