@@ -224,6 +224,30 @@ static void name_from_path(char *name, size_t n, const char *path)
         snprintf(name, n, "%.*s", (int)(end - base < 4096 ? end - base : 4096), base);
 }
 
+/* The same kind, sizes and five numbers; names and positions do not count. */
+static bool costs_the_same(const struct layer *x, const struct layer *y)
+{
+    bool same = x->kind == y->kind && x->n_tensors == y->n_tensors && x->a == y->a && x->b == y->b && x->window == y->window &&
+                x->state_const == y->state_const && x->state_per_token == y->state_per_token;
+    for (int j = 0; same && j < x->n_tensors; j++) {
+        const struct tensor *s = &x->tensor[j], *t = &y->tensor[j];
+        same = s->role == t->role && s->rows == t->rows && s->cols == t->cols && s->placed == t->placed &&
+               s->row_end - s->row_begin == t->row_end - t->row_begin;
+    }
+    return same;
+}
+
+/* A model is a few different layers many times over: sums over layers need only look at the first of each. */
+static void count_alike(struct arch *a)
+{
+    for (int i = 0; i < a->n_layers; i++) {
+        int first = 0;
+        while (first < i && !(a->layer[first].alike && costs_the_same(&a->layer[first], &a->layer[i])))
+            first++;
+        a->layer[first].alike++;
+    }
+}
+
 static enum status from_config(struct arch *a, const struct json_file *file, struct error *err)
 {
     struct json_object config;
@@ -237,6 +261,8 @@ static enum status from_config(struct arch *a, const struct json_file *file, str
     }
     if (s == STATUS_OK)
         s = family->build(a, err);
+    if (s == STATUS_OK)
+        count_alike(a);
     return s;
 }
 

@@ -60,6 +60,7 @@ struct layer {
     double a, b;
     int64_t window;                       /* W; 0 = infinite */
     int64_t state_const, state_per_token; /* c, m */
+    int alike;                            /* layers that cost what this one does, if it is the first of them; 0 for the others */
 };
 
 enum activation { ACTIVATION_RELU, ACTIVATION_GELU };

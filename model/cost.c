@@ -22,13 +22,24 @@ double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MA
 
 /* -- primitives ------------------------------------------------------------------------------------------------------- */
 
-double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes)
+/* What a quantity may be anywhere in a box of batch sizes; low == high at a point. */
+struct span {
+    double low, high;
+};
+
+/* `bytes` over a link in `transfers` transfers of `size` each, at the best rate in that span. */
+static double transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, struct span size)
 {
     const struct link *l = &hw->link[link];
     if (bytes <= 0)
         return 0;
-    return (write ? l->write_latency_s : l->read_latency_s) +
-           bytes / curve_at(write ? &l->write_bytes_per_s : &l->read_bytes_per_s, bytes);
+    return transfers * (write ? l->write_latency_s : l->read_latency_s) +
+           bytes / curve_best(write ? &l->write_bytes_per_s : &l->read_bytes_per_s, size.low, size.high);
+}
+
+double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes)
+{
+    return transfers_s(hw, link, write, bytes, 1, (struct span){bytes, bytes});
 }
 
 static const struct curve *matmul_rate(const struct compute *unit, enum format weights)
@@ -38,9 +49,9 @@ static const struct curve *matmul_rate(const struct compute *unit, enum format w
     return &unit->matmul[weights];
 }
 
-static double matmul_s(const struct compute *unit, enum format weights, double elements, double rows, double rows_at_once)
+static double matmul_s(const struct compute *unit, enum format weights, double elements, double rows, struct span at_once)
 {
-    return 2 * elements * rows / curve_at(matmul_rate(unit, weights), rows_at_once);
+    return 2 * elements * rows / curve_best(matmul_rate(unit, weights), at_once.low, at_once.high);
 }
 
 /* Passes over hidden states outside the matrix products, in activation elements per row: norm (read, write), residual (read both, write),
@@ -69,8 +80,8 @@ static double matrix_elements(const struct layer *l)
     return sum;
 }
 
-double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, int sequences, int64_t tokens,
-                     double visible)
+static double attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sequences, int64_t tokens,
+                       double visible)
 {
     if (l->kind != LAYER_ATTENTION)
         return 0;
@@ -80,12 +91,18 @@ double cost_attend_s(const struct compute *unit, const struct layer *l, enum for
     return sequences * seen * (double)cache_row_bytes(l, cache) / unit->attention_decode_bytes_per_s[cache];
 }
 
-double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
-                    enum format cache, int sequences, int64_t tokens, double visible)
+double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, int sequences, int64_t tokens,
+                     double visible)
 {
-    bool head = l->kind == LAYER_HEAD; /* scores the last position only */
-    double rows = head ? sequences : (double)sequences * (double)tokens;
-    double at_once = (double)workspace_rows(sequences, head ? 1 : tokens);
+    return attend_s(unit, l, cache, sequences, tokens, visible);
+}
+
+/* A layer over `sequences` sequences in `operations` operations that compute `at_once` rows at a time each, at the best rate in that
+ * span. */
+static double layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                      enum format cache, double sequences, double operations, struct span at_once, int64_t tokens, double visible)
+{
+    double rows = l->kind == LAYER_HEAD ? sequences : sequences * (double)tokens; /* the head scores the last position only */
     double element = unit->activation == FORMAT_F32 ? 4 : 2;
     double products = 0;
     if (l->kind == LAYER_EMBED) {
@@ -94,70 +111,115 @@ double cost_layer_s(const struct compute *unit, const struct arch *a, const stru
     } else {
         products = matmul_s(unit, weights, matrix_elements(l), rows, at_once);
     }
-    return unit->launch_s + products + rows * elementwise_elements(a, l) * element / unit->memory_bytes_per_s +
-           cost_attend_s(unit, l, cache, sequences, tokens, visible);
+    return operations * unit->launch_s + products + rows * elementwise_elements(a, l) * element / unit->memory_bytes_per_s +
+           attend_s(unit, l, cache, sequences, tokens, visible);
+}
+
+static double rows_at_once(const struct layer *l, int64_t sequences, int64_t tokens)
+{
+    return (double)workspace_rows(sequences, l->kind == LAYER_HEAD ? 1 : tokens);
+}
+
+double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                    enum format cache, int sequences, int64_t tokens, double visible)
+{
+    double at_once = rows_at_once(l, sequences, tokens);
+    return layer_s(unit, a, l, weights, cache, sequences, 1, (struct span){at_once, at_once}, tokens, visible);
 }
 
 /* -- the table -------------------------------------------------------------------------------------------------------- */
 
+/* One builder for a point (low == high) and for the bound over a box. Times are those of `block` sequences, the smallest block of the
+ * box, at the least that a sequence costs anywhere in it; bytes kept are those of the smallest sizes. docs/planner.md, "The bound". */
 struct build {
     struct cost *c;
     const struct arch *a;
     const struct hardware *hw;
     const struct workload *w;
-    const struct policy *p;
+    const struct policy *p, *high; /* smallest sizes and the switches; largest sizes */
     enum format weights, cache;
     double block, placed_bytes, visible; /* visible: mean tokens in the cache over the decode steps */
+    double batches;                      /* fewest batches that `block` sequences take: the number of batches, at a point */
+    double passes;                       /* part of a pass over the weights that `block` sequences pay: 1 at a point */
     bool near;
 };
 
-/* Adds bytes that live on a tier of class `cl` and must reach tier `at`, or leave it, in transfers of about `transfer` bytes. What
- * lives on the disk is `padding` times as long. */
-static void add_traffic(struct build *b, enum phase ph, enum tensor_class cl, int at, bool write, double bytes, double transfer,
-                        double padding)
+static struct span times(struct span s, double factor)
 {
-    if (bytes <= 0)
-        return;
-    for (int home = at + 1; home < b->hw->n_tiers; home++)
-        for (int link = at; link < home; link++) {
-            int r = write ? resource_link_write(link) : resource_link_read(link);
-            double size = home == b->hw->n_tiers - 1 ? transfer * padding : transfer;
-            b->c->busy[ph][r].coef[cl][home] += bytes / transfer * cost_transfer_s(b->hw, link, write, size);
-        }
+    return (struct span){s.low * factor, s.high * factor};
 }
 
-/* A token's rows of a batch take whole sectors on the disk. */
-static double cache_padding(const struct build *b, const struct layer *l)
+static struct span gpu_batch(const struct build *b)
 {
-    double batch = (double)b->p->gpu_batch_size * (double)cache_row_bytes(l, b->cache);
-    return ceil(batch / DISK_ALIGN) * DISK_ALIGN / batch;
+    return (struct span){b->p->gpu_batch_size, b->high->gpu_batch_size};
+}
+
+static const struct span NO_PADDING = {1, 1};
+
+/* Adds bytes that live on a tier of class `cl` and must reach tier `at`, or leave it, in `transfers` transfers of `size` each. What
+ * lives on the disk is `padding` times as long. */
+static void add_traffic(struct build *b, enum phase ph, enum tensor_class cl, int at, bool write, double bytes, double transfers,
+                        struct span size, struct span padding)
+{
+    for (int home = at + 1; home < b->hw->n_tiers; home++) {
+        struct span pad = home == b->hw->n_tiers - 1 ? padding : NO_PADDING, padded = {size.low * pad.low, size.high * pad.high};
+        for (int link = at; link < home; link++) {
+            int r = write ? resource_link_write(link) : resource_link_read(link);
+            b->c->busy[ph][r].coef[cl][home] += transfers_s(b->hw, link, write, bytes * pad.low, transfers, padded);
+        }
+    }
+}
+
+static double sector_padding(double bytes)
+{
+    return ceil(bytes / DISK_ALIGN) * DISK_ALIGN / bytes;
+}
+
+/* A token's rows of a batch take whole sectors on the disk. The padding goes up and down with the batch: up to PADDINGS_MAX sizes are
+ * looked at one by one, over more it is anything from none to one sector more than the smallest batch. */
+#define PADDINGS_MAX 64
+static struct span cache_padding(const struct build *b, const struct layer *l)
+{
+    double row = (double)cache_row_bytes(l, b->cache);
+    int low = b->p->gpu_batch_size, high = b->high->gpu_batch_size;
+    if (high - low >= PADDINGS_MAX)
+        return (struct span){1, 1 + DISK_ALIGN / (low * row)};
+    struct span padding = {INFINITY, 0};
+    for (int g = low; g <= high; g++) {
+        padding.low = fmin(padding.low, sector_padding(g * row));
+        padding.high = fmax(padding.high, sector_padding(g * row));
+    }
+    return padding;
 }
 
 static void add_weights(struct build *b, enum phase ph)
 {
     double visits = 0;
     for (int i = 0; i < b->a->n_layers; i++)
-        visits += layer_placed_bytes(&b->a->layer[i], b->weights) > 0 && b->a->layer[i].kind != LAYER_EMBED;
+        if (b->a->layer[i].alike && b->a->layer[i].kind != LAYER_EMBED && layer_placed_bytes(&b->a->layer[i], b->weights) > 0)
+            visits += b->a->layer[i].alike;
     bool row = b->p->schedule == SCHEDULE_ROW; /* every batch passes over the weights by itself */
-    int batches = b->p->num_gpu_batches;
-    add_traffic(b, ph, CLASS_WEIGHT, 0, false, b->placed_bytes * (row ? batches : 1),
-                b->placed_bytes / visits / (row ? 1 : batches), 1);
+    double visit = b->placed_bytes / visits;
+    struct span size = {visit / (row ? 1 : b->high->num_gpu_batches), visit / (row ? 1 : b->p->num_gpu_batches)};
+    add_traffic(b, ph, CLASS_WEIGHT, 0, false, b->placed_bytes * (row ? b->batches : b->passes), visits * b->batches, size,
+                NO_PADDING);
 }
 
 static void add_cache(struct build *b, enum phase ph)
 {
     int attend_at = b->near ? 1 : 0;
     for (int i = 0; i < b->a->n_layers; i++) {
-        double row = (double)cache_row_bytes(&b->a->layer[i], b->cache), batch = b->p->gpu_batch_size;
-        if (row == 0)
+        const struct layer *l = &b->a->layer[i];
+        double row = (double)cache_row_bytes(l, b->cache), seen = b->visible - 1, s = (double)b->w->prompt_tokens;
+        if (row == 0 || !l->alike)
             continue;
-        double padding = cache_padding(b, &b->a->layer[i]), seen = b->visible - 1;
+        double bytes = l->alike * b->block * row, transfers = l->alike * b->batches;
+        struct span padding = cache_padding(b, l), size = times(gpu_batch(b), row);
         if (ph == PHASE_PREFILL) {
-            double s = (double)b->w->prompt_tokens;
-            add_traffic(b, ph, CLASS_CACHE, 0, true, b->block * row * s, batch * row * s, padding);
+            add_traffic(b, ph, CLASS_CACHE, 0, true, bytes * s, transfers, times(size, s), padding);
         } else {
-            add_traffic(b, ph, CLASS_CACHE, attend_at, false, b->block * row * seen, batch * row * seen, padding);
-            add_traffic(b, ph, CLASS_CACHE, attend_at, true, b->block * row, batch * row, padding);
+            add_traffic(b, ph, CLASS_CACHE, attend_at, false, bytes * seen, transfers, times(size, seen), padding);
+            add_traffic(b, ph, CLASS_CACHE, attend_at, true, bytes, transfers, size, padding);
         }
     }
 }
@@ -169,11 +231,12 @@ static void add_hidden(struct build *b, enum phase ph)
     double row = (double)hidden_row_bytes(b->a, &b->hw->compute[0]) * tokens;
     double loads = 0, stores = 0;
     for (int i = 0; i < b->a->n_layers; i++) {
-        loads += b->a->layer[i].kind != LAYER_EMBED;
-        stores += b->a->layer[i].kind != LAYER_HEAD;
+        loads += b->a->layer[i].kind != LAYER_EMBED ? b->a->layer[i].alike : 0;
+        stores += b->a->layer[i].kind != LAYER_HEAD ? b->a->layer[i].alike : 0;
     }
-    add_traffic(b, ph, CLASS_ACTIVATION, 0, false, b->block * row * loads, b->p->gpu_batch_size * row, 1);
-    add_traffic(b, ph, CLASS_ACTIVATION, 0, true, b->block * row * stores, b->p->gpu_batch_size * row, 1);
+    struct span size = times(gpu_batch(b), row);
+    add_traffic(b, ph, CLASS_ACTIVATION, 0, false, b->block * row * loads, b->batches * loads, size, NO_PADDING);
+    add_traffic(b, ph, CLASS_ACTIVATION, 0, true, b->block * row * stores, b->batches * stores, size, NO_PADDING);
 }
 
 /* Queries, keys and values of the sequences whose cache is below go down, results come up. */
@@ -181,15 +244,14 @@ static void add_near(struct build *b)
 {
     for (int i = 0; i < b->a->n_layers; i++) {
         const struct layer *l = &b->a->layer[i];
-        if (l->kind != LAYER_ATTENTION)
+        if (l->kind != LAYER_ATTENTION || !l->alike)
             continue;
         double up = (double)(b->a->heads * b->a->head_dim) * 4, down = up + (double)l->state_per_token * 4;
-        double batch = b->p->gpu_batch_size;
         for (int home = 1; home < b->hw->n_tiers; home++) {
             b->c->busy[PHASE_DECODE][resource_link_write(0)].coef[CLASS_CACHE][home] +=
-                b->p->num_gpu_batches * cost_transfer_s(b->hw, 0, true, batch * down);
+                l->alike * transfers_s(b->hw, 0, true, b->block * down, b->batches, times(gpu_batch(b), down));
             b->c->busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_CACHE][home] +=
-                b->p->num_gpu_batches * cost_transfer_s(b->hw, 0, false, batch * up);
+                l->alike * transfers_s(b->hw, 0, false, b->block * up, b->batches, times(gpu_batch(b), up));
         }
     }
 }
@@ -202,16 +264,18 @@ static void add_compute(struct build *b, enum phase ph)
     struct form *unit0 = &b->c->busy[ph][resource_compute(b->hw, 0)];
     for (int i = 0; i < b->a->n_layers; i++) {
         const struct layer *l = &b->a->layer[i];
-        int batch = b->p->gpu_batch_size, n = b->p->num_gpu_batches;
-        double all = cost_layer_s(&b->hw->compute[0], b->a, l, b->weights, b->cache, batch, tokens, visible);
-        double attend = cost_attend_s(&b->hw->compute[0], l, b->cache, batch, tokens, visible);
-        unit0->base += n * (near ? all - attend : all);
+        if (!l->alike)
+            continue;
+        struct span at_once = {rows_at_once(l, b->p->gpu_batch_size, tokens), rows_at_once(l, b->high->gpu_batch_size, tokens)};
+        double all = layer_s(&b->hw->compute[0], b->a, l, b->weights, b->cache, b->block, b->batches, at_once, tokens, visible);
+        double attend = attend_s(&b->hw->compute[0], l, b->cache, b->block, tokens, visible);
+        unit0->base += l->alike * (near ? all - attend : all);
         if (near && l->kind == LAYER_ATTENTION) {
             struct form *unit1 = &b->c->busy[ph][resource_compute(b->hw, 1)];
-            double below = cost_attend_s(&b->hw->compute[1], l, b->cache, batch, tokens, visible);
-            unit0->coef[CLASS_CACHE][0] += n * attend;
+            double below = attend_s(&b->hw->compute[1], l, b->cache, b->block, tokens, visible);
+            unit0->coef[CLASS_CACHE][0] += l->alike * attend;
             for (int home = 1; home < b->hw->n_tiers; home++)
-                unit1->coef[CLASS_CACHE][home] += n * (b->hw->compute[1].launch_s + below);
+                unit1->coef[CLASS_CACHE][home] += l->alike * (b->batches * b->hw->compute[1].launch_s + below);
         }
     }
 }
@@ -235,7 +299,8 @@ static void add_lookup(struct build *b, enum phase ph)
         unit->coef[CLASS_WEIGHT][disk] += s;
 }
 
-/* One tier's memory; docs/cost-model.md "Peak memory". The same regions as placement.h. */
+/* One tier's memory; docs/cost-model.md "Peak memory". The same regions as placement.h. Every term grows with both sizes (the padded
+ * length of a batch too), so the smallest need the least. */
 static void add_memory(struct build *b, struct form peak[TIERS_MAX])
 {
     const struct arch *a = b->a;
@@ -244,11 +309,14 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
     double hidden = b->block * (double)b->w->prompt_tokens * (double)hidden_row_bytes(a, &b->hw->compute[0]);
     double ring = (double)b->p->prefetch * (double)largest_layer_bytes(a, b->weights);
     for (int i = 0; i < a->n_layers; i++) {
-        double row = (double)cache_row_bytes(&a->layer[i], b->cache) * cap;
-        cache_all += row * b->block;
-        cache_layer = fmax(cache_layer, row * b->p->gpu_batch_size);
-        padding = row > 0 ? cache_padding(b, &a->layer[i]) : padding;
-        peak[0].base += (double)layer_resident_bytes(&a->layer[i]);
+        const struct layer *l = &a->layer[i];
+        if (!l->alike)
+            continue;
+        double batch = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size;
+        cache_all += l->alike * batch * b->p->num_gpu_batches * cap;
+        cache_layer = fmax(cache_layer, batch * cap);
+        padding = batch > 0 ? sector_padding(batch) : padding;
+        peak[0].base += l->alike * (double)layer_resident_bytes(l);
     }
     peak[0].base += (double)workspace_bytes(a, &b->hw->compute[0], b->w, b->p);
     for (int t = 0; t < b->hw->n_tiers; t++) {
@@ -279,32 +347,36 @@ static enum status check_rates(const struct build *b, struct error *err)
     return STATUS_OK;
 }
 
-enum status cost_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                       const struct policy *p, struct error *err)
+enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                             const struct policy *low, const struct policy *high, int64_t most_block, struct error *err)
 {
+    double most = fmin((double)policy_block(high), (double)most_block);
     struct build b = {.c = c,
                       .a = a,
                       .hw = hw,
                       .w = w,
-                      .p = p,
-                      .weights = policy_weight_format(p, a),
-                      .cache = policy_cache_format(p, &hw->compute[0]),
-                      .block = (double)policy_block(p),
-                      .near = p->attention_near_cache};
+                      .p = low,
+                      .high = high,
+                      .weights = policy_weight_format(low, a),
+                      .cache = policy_cache_format(low, &hw->compute[0]),
+                      .block = (double)policy_block(low),
+                      .batches = (double)policy_block(low) / high->gpu_batch_size,
+                      .passes = (double)policy_block(low) / most,
+                      .near = low->attention_near_cache};
     enum status s = check_rates(&b, err);
     if (s != STATUS_OK)
         return s;
     memset(c, 0, sizeof *c);
     c->n_tiers = hw->n_tiers;
     c->n_resources = resource_count(hw);
-    c->overlap = p->overlap;
+    c->overlap = low->overlap;
     c->steps[PHASE_PREFILL] = 1;
     c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
     c->tokens = b.block * (double)w->gen_tokens;
     b.visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
     for (int i = 0; i < a->n_layers; i++)
-        if (a->layer[i].kind != LAYER_EMBED)
-            b.placed_bytes += (double)layer_placed_bytes(&a->layer[i], b.weights);
+        if (a->layer[i].alike && a->layer[i].kind != LAYER_EMBED)
+            b.placed_bytes += a->layer[i].alike * (double)layer_placed_bytes(&a->layer[i], b.weights);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         add_weights(&b, ph);
         add_cache(&b, ph);
@@ -316,6 +388,12 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
     if (b.near)
         add_near(&b);
     return STATUS_OK;
+}
+
+enum status cost_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                       const struct policy *p, struct error *err)
+{
+    return cost_build_bound(c, a, hw, w, p, p, policy_block(p), err);
 }
 
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out)

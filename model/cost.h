@@ -40,6 +40,14 @@ struct cost {
 enum status cost_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                        const struct policy *p, struct error *err);
 
+/* The table that bounds a box of batch sizes: all (gpu_batch_size, num_gpu_batches) from those of `low` to those of `high` whose block
+ * has at most `most_block` sequences; the switches are low's. For every point of the box and every placement:
+ *     busy here <= busy there * low's block / its block,  peak here <= peak there
+ * so that tokens / T of this table is at least its throughput and T of this table at most its latency. low == high gives cost_build's
+ * table. Expects low's block, and that of either low size with the other high one, to be at most most_block. */
+enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                             const struct policy *low, const struct policy *high, int64_t most_block, struct error *err);
+
 struct prediction {
     double prefill_s, decode_s, latency_s, throughput_tok_s; /* decode_s: all n-1 steps; latency: the whole block */
     double busy_s[PHASE_COUNT][RESOURCES_MAX];               /* per phase, all its steps */

@@ -25,6 +25,20 @@ double curve_at(const struct curve *c, double x)
     return c->y[i - 1] * pow(c->y[i] / c->y[i - 1], t);
 }
 
+/* Between samples a curve is monotone, so it is largest at a sample or at an end. */
+double curve_best(const struct curve *c, double low, double high)
+{
+    double best = curve_at(c, low);
+    assert(low <= high);
+    if (low == high)
+        return best;
+    for (int i = 0; i < c->n; i++)
+        if (c->x[i] > low && c->x[i] < high && c->y[i] > best)
+            best = c->y[i];
+    double last = curve_at(c, high);
+    return last > best ? last : best;
+}
+
 static int is_plain_name(const char *path)
 {
     return path[0] && !strchr(path, '/');

@@ -26,7 +26,8 @@ struct curve {
     double x[CURVE_MAX];
     double y[CURVE_MAX];
 };
-double curve_at(const struct curve *c, double x); /* c->n >= 1, x > 0 */
+double curve_at(const struct curve *c, double x);                  /* c->n >= 1, x > 0 */
+double curve_best(const struct curve *c, double low, double high); /* the largest value anywhere in [low, high] */
 
 enum tier_kind { TIER_DEVICE, TIER_HOST, TIER_DISK };
 

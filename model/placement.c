@@ -82,7 +82,7 @@ int64_t largest_layer_bytes(const struct arch *a, enum format weights)
 {
     int64_t largest = 0;
     for (int i = 0; i < a->n_layers; i++)
-        if (a->layer[i].kind != LAYER_EMBED)
+        if (a->layer[i].alike && a->layer[i].kind != LAYER_EMBED)
             largest = max64(largest, layer_placed_bytes(&a->layer[i], weights));
     return largest;
 }

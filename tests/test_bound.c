@@ -1,0 +1,123 @@
+/* The table that bounds a box of batch sizes, against the table of every kind of point inside it. */
+#include <criterion/criterion.h>
+
+#include "tests/planner_cases.h"
+
+/* Rates that go up and down with the size, as measured ones do. */
+static struct curve jagged(double low, double high)
+{
+    struct curve c = {.n = 5};
+    double x = log_uniform(1, 1e4);
+    for (int i = 0; i < c.n; i++) {
+        c.x[i] = x;
+        c.y[i] = log_uniform(low, high);
+        x *= log_uniform(1.5, 30);
+    }
+    return c;
+}
+
+static struct hardware jagged_machine(int n_tiers)
+{
+    struct hardware hw = random_machine(n_tiers);
+    for (int i = 0; i < n_tiers - 1; i++) {
+        hw.link[i].read_bytes_per_s = jagged(1e7, 1e10);
+        hw.link[i].write_bytes_per_s = jagged(1e7, 1e10);
+    }
+    for (int u = 0; u < hw.n_computes; u++)
+        for (int f = 0; f < FORMAT_COUNT; f++)
+            hw.compute[u].matmul[f] = jagged(1e8, 1e12);
+    return hw;
+}
+
+static struct policy random_switches(const struct hardware *hw)
+{
+    struct policy p;
+    policy_default(&p, hw->n_tiers);
+    p.weight_bits = pick(2) ? 16 : 4;
+    p.cache_bits = pick(2) ? 16 : 4;
+    p.attention_near_cache = hw->n_computes > 1 && pick(2);
+    p.schedule = pick(2) ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+    p.overlap = pick(2);
+    p.prefetch = 1 + pick(4);
+    return p;
+}
+
+static void assert_form_below(const struct form *low, double scale, const struct form *at, const char *what, int box)
+{
+    cr_assert_leq(low->base * scale, at->base * (1 + 1e-12), "box %d: %s", box, what);
+    for (int c = 0; c < CLASS_COUNT; c++)
+        for (int t = 0; t < TIERS_MAX; t++)
+            cr_assert_leq(low->coef[c][t] * scale, at->coef[c][t] * (1 + 1e-12), "box %d: %s, class %d, tier %d", box, what, c,
+                          t);
+}
+
+static void assert_bounds(const struct cost *bound, const struct cost *at, int box)
+{
+    const double scale = at->tokens / bound->tokens; /* from the smallest block to this one */
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        cr_assert_leq(bound->fill_s[ph] * scale, at->fill_s[ph] * (1 + 1e-12));
+        for (int r = 0; r < at->n_resources; r++)
+            assert_form_below(&bound->busy[ph][r], scale, &at->busy[ph][r], "busy", box);
+        for (int t = 0; t < at->n_tiers; t++)
+            assert_form_below(&bound->peak[ph][t], 1, &at->peak[ph][t], "peak", box);
+    }
+}
+
+/* busy of the bound, per sequence, and its peaks are at most those of any point: so no placement of any point is faster. */
+Test(bound, no_point_of_a_box_is_below_its_table)
+{
+    seed_from_environment("no_point_of_a_box_is_below_its_table");
+    for (int box = 0; box < 500; box++) {
+        const struct hardware hw = jagged_machine(2 + pick(2));
+        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        struct policy low = random_switches(&hw), high, p;
+        struct arch a;
+        struct cost bound, at;
+        small_arch(&a, 32 << pick(3), 1 + pick(3), 64 << pick(4));
+        low.gpu_batch_size = 1 + pick(40);
+        low.num_gpu_batches = 1 + pick(40);
+        high = p = low;
+        high.gpu_batch_size += pick(box % 2 ? 8 : 200);
+        high.num_gpu_batches += pick(200);
+        const int64_t corner = (int64_t)high.gpu_batch_size * low.num_gpu_batches,
+                      other = (int64_t)low.gpu_batch_size * high.num_gpu_batches;
+        const int64_t least = corner > other ? corner : other, most = least + pick((int)(policy_block(&high) - least + 1));
+        cr_assert_eq(cost_build_bound(&bound, &a, &hw, &w, &low, &high, most, NULL), STATUS_OK);
+        for (int i = 0; i < 20; i++) {
+            p.gpu_batch_size = low.gpu_batch_size + pick(high.gpu_batch_size - low.gpu_batch_size + 1);
+            p.num_gpu_batches = low.num_gpu_batches + pick(high.num_gpu_batches - low.num_gpu_batches + 1);
+            if (policy_block(&p) > most)
+                continue;
+            cr_assert_eq(cost_build(&at, &a, &hw, &w, &p, NULL), STATUS_OK);
+            assert_bounds(&bound, &at, box);
+        }
+        arch_free(&a);
+    }
+}
+
+/* 4 to 8 sequences a batch, 2 to 3 batches, no block above 20. What 4 x 2 = 8 sequences cost at the least: their weights are read once for
+ * 20, so 8/20 of a pass; their launches are those of batches of 8: one. */
+Test(bound, weights_are_shared_by_the_largest_block_and_launches_by_the_largest_batch)
+{
+    const struct workload w = {.prompt_tokens = 16, .gen_tokens = 4};
+    struct hardware hw = test_machine(2, "f32");
+    struct policy low, high;
+    struct arch a;
+    struct cost bound, at;
+    small_arch(&a, 64, 2, 256);
+    policy_default(&low, 2);
+    low.gpu_batch_size = 4;
+    low.num_gpu_batches = 2;
+    high = low;
+    high.gpu_batch_size = 8;
+    high.num_gpu_batches = 3;
+    cr_assert_eq(cost_build(&at, &a, &hw, &w, &low, NULL), STATUS_OK);
+    cr_assert_eq(cost_build_bound(&bound, &a, &hw, &w, &low, &high, 20, NULL), STATUS_OK);
+    const double pass = at.busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_WEIGHT][1];
+    cr_assert_float_eq(bound.busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_WEIGHT][1], pass * 8 / 20, 1e-12 * pass);
+    const int cpu = resource_compute(&hw, 0);
+    const double saved = at.busy[PHASE_DECODE][cpu].base - bound.busy[PHASE_DECODE][cpu].base;
+    cr_assert_float_eq(saved, a.n_layers * hw.compute[0].launch_s, 1e-9 * saved, "one launch a layer instead of two");
+    cr_assert_eq(bound.tokens, 8 * 4);
+    arch_free(&a);
+}
