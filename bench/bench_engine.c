@@ -43,7 +43,7 @@ int main(void)
 {
     struct arch a = {0};
     struct hardware hw;
-    struct workload w = {512, 32};
+    struct workload w = {512, 32, 0};
     struct policy p;
     struct placement pl = {0};
     struct schedule s = {0};

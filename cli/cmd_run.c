@@ -13,6 +13,7 @@
 #include "executor/run.h"
 #include "executor/safetensors.h"
 #include "executor/tokenizer.h"
+#include "model/stream.h"
 
 struct run {
     const struct options *o;
@@ -38,7 +39,9 @@ static void show_step(int step, void *arg)
 {
     struct run *r = arg;
     (void)step;
-    double tokens = (double)policy_block(&r->s->policy);
+    const struct workload *w = &r->s->workload;
+    const struct policy *p = &r->s->policy;
+    double tokens = (double)(stream_sequences(w, p) * w->gen_tokens) / (double)stream_passes(w, p);
     r->done_steps++;
     progress_show(&r->progress, (double)r->done_steps * tokens, (double)r->all_steps * tokens);
 }
@@ -98,9 +101,11 @@ static enum status find_prompts(struct run *r, struct error *err)
 {
     const struct arch *a = &r->s->arch;
     struct error none = {0};
+    int64_t block = stream_sequences(&r->s->workload, &r->s->policy);
+    int64_t wanted = r->s->workload.sequences > block ? r->s->workload.sequences : block;
     if (!r->o->prompts) { /* ids 0..3 are special in OPT's vocabulary */
-        return prompts_random(&r->prompts, policy_block(&r->s->policy), r->s->workload.prompt_tokens, a->vocab > 8 ? 4 : 0,
-                              a->vocab, r->o->sampling.seed, err);
+        return prompts_random(&r->prompts, wanted, r->s->workload.prompt_tokens, a->vocab > 8 ? 4 : 0, a->vocab,
+                              r->o->sampling.seed, err);
     }
     /* a prompt file of token ids needs no tokenizer; one of text says so itself */
     if (tokenizer_load(&r->tokenizer, r->directory, &none) != STATUS_OK) {
@@ -126,7 +131,7 @@ static void drop_results(struct run *r)
 /* All prompts, block after block. */
 static enum status run_once(struct run *r, bool trace, struct error *err)
 {
-    int64_t block = policy_block(&r->s->policy), tokens = 0;
+    int64_t block = stream_sequences(&r->s->workload, &r->s->policy), tokens = 0;
     double start = seconds_now();
     enum status status = STATUS_OK;
     drop_results(r);
@@ -144,7 +149,7 @@ static enum status run_once(struct run *r, bool trace, struct error *err)
 
 static enum status run_all(struct run *r, struct error *err)
 {
-    int64_t repetitions = r->o->repetitions ? r->o->repetitions : 1, block = policy_block(&r->s->policy);
+    int64_t repetitions = r->o->repetitions ? r->o->repetitions : 1, block = stream_sequences(&r->s->workload, &r->s->policy);
     bool warm_up = repetitions > 1 && !r->o->no_warmup;
     enum status status = STATUS_OK;
     r->out = calloc((size_t)r->prompts.n, sizeof *r->out);
@@ -152,7 +157,7 @@ static enum status run_all(struct run *r, struct error *err)
     if (!r->out || !r->throughput) {
         return error_set(err, STATUS_RUNTIME, "out of memory for %lld results", (long long)r->prompts.n);
     }
-    r->all_steps = (repetitions + warm_up) * ((r->prompts.n + block - 1) / block) * r->s->workload.gen_tokens;
+    r->all_steps = (repetitions + warm_up) * ((r->prompts.n + block - 1) / block) * stream_passes(&r->s->workload, &r->s->policy);
     progress_start(&r->progress, "generating", "tok");
     if (warm_up) {
         status = run_once(r, false, err);

@@ -40,6 +40,7 @@ enum status options_workload(const struct options *o, const struct arch *a, stru
 {
     w->prompt_tokens = o->prompt_tokens;
     w->gen_tokens = o->gen_tokens;
+    w->sequences = o->sequences;
     return workload_check(w, a->max_positions, err);
 }
 
@@ -62,7 +63,7 @@ static void apply_flags(const struct options *o, struct policy *p)
         p->overlap = o->overlap;
     }
     if (o->schedule) {
-        p->schedule = strcmp(o->schedule, "row") == 0 ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+        schedule_named(o->schedule, &p->schedule);
     }
 }
 

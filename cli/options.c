@@ -57,6 +57,7 @@ static const struct option_spec OPTIONS[] = {
      "a link or unit so many times as fast: \"disk->ram=2\", cpu=0.5; may be repeated"},
     {OPTION_WORKLOAD, 'p', "prompt-tokens", "N", KIND_INT, AT(prompt_tokens), 1, 1 << 24, "tokens of every prompt (512)"},
     {OPTION_WORKLOAD, 'n', "gen-tokens", "N", KIND_INT, AT(gen_tokens), 1, 1 << 24, "tokens to generate (32)"},
+    {OPTION_WORKLOAD, 0, "sequences", "N", KIND_INT, AT(sequences), 1, 1 << 30, "sequences to serve in all (one block)"},
 
     {OPTION_POLICY, 0, "policy", "FILE", KIND_TEXT, AT(policy), 0, 0, "policy as JSON; the flags below change parts of it"},
     {OPTION_FLEXGEN, 0, "percent", "\"wg wc cg cc hg hc\"", KIND_PERCENT, 0, 0, 0,
@@ -73,9 +74,11 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_FLEXGEN, 0, "overlap", NULL, KIND_SWITCH, AT(overlap), 0, 0, "transfers and computing proceed at once"},
     {OPTION_FLEXGEN, 0, "no-overlap", NULL, KIND_OFF, AT(overlap), 0, 0, "one operation at a time"},
     {OPTION_FLEXGEN, 0, "prefetch", "N", KIND_INT, AT(prefetch), 1, 64, "layers loaded ahead, the current one included (3)"},
-    {OPTION_FLEXGEN, 0, "schedule", "zigzag|row", KIND_SCHEDULE, 0, 0, 0, "all batches layer by layer, or batch by batch"},
+    {OPTION_FLEXGEN, 0, "schedule", "zigzag|row|diagonal", KIND_SCHEDULE, 0, 0, 0,
+     "all batches together, batch by batch, or staggered: as one ends another enters (zigzag)"},
 
-    {OPTION_SEARCH, 0, "latency", "SECONDS", KIND_SECONDS, AT(latency_s), 0, 0, "longest time a block may take"},
+    {OPTION_SEARCH, 0, "latency", "SECONDS", KIND_SECONDS, AT(latency_s), 0, 0,
+     "longest time that all sequences (or one block) may take"},
     {OPTION_SEARCH, 0, "max-block", "N", KIND_INT, AT(max_block), 1, BATCH_MAX, "most sequences in a block"},
     {OPTION_FRONT, 0, "pareto", "N", KIND_INT, AT(pareto), 2, 1000,
      "the best policies at about N latencies, from the shortest to the best's"},
@@ -404,7 +407,7 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
         return output_format_parse(value, &o->format) == 0 ? STATUS_OK : wrong_value(s, s->value, value, err);
     case KIND_SCHEDULE:
         o->schedule = value;
-        return strcmp(value, "zigzag") == 0 || strcmp(value, "row") == 0 ? STATUS_OK : wrong_value(s, s->value, value, err);
+        return schedule_named(value, &(enum schedule_kind){0}) ? STATUS_OK : wrong_value(s, s->value, value, err);
     }
     return status;
 }

@@ -26,7 +26,7 @@
 enum option_group {
     OPTION_MODEL = 1 << 0,        /* -m */
     OPTION_HARDWARE = 1 << 1,     /* -H, --hardware-set, --budget, --scale */
-    OPTION_WORKLOAD = 1 << 2,     /* -p, -n */
+    OPTION_WORKLOAD = 1 << 2,     /* -p, -n, --sequences */
     OPTION_POLICY = 1 << 3,       /* --policy */
     OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
     OPTION_SEARCH = 1 << 5,       /* --latency, --max-block, --policy-out */
@@ -67,12 +67,13 @@ struct options {
     int n_scales;
     const char *scale[SCALES_MAX];     /* "disk->ram=0.5" */
     int64_t prompt_tokens, gen_tokens; /* 512, 32 */
+    int64_t sequences;                 /* 0: one block */
 
     const char *policy;                                              /* file; NULL: not given */
     char percent[192];                                               /* "wg wc cg cc hg hc"; "": not given */
     int64_t gpu_batch_size, num_gpu_batches, prefetch;               /* 0: not given */
     int compress_weight, compress_cache, cpu_cache_compute, overlap; /* 0, 1; -1: not given */
-    const char *schedule;                                            /* "zigzag" or "row"; NULL: not given */
+    const char *schedule;                                            /* a name of schedule_named; NULL: not given */
 
     double latency_s;  /* 0: no limit */
     int64_t max_block; /* 0: no limit */

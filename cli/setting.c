@@ -237,6 +237,9 @@ char *setting_command(const struct setting *s, const struct options *o, char *bu
     char flags[512];
     size_t used = (size_t)snprintf(buf, n, "ballast run -m %s -H %s -p %lld -n %lld", o->model, o->hardware,
                                    (long long)s->workload.prompt_tokens, (long long)s->workload.gen_tokens);
+    if (s->workload.sequences > 0 && used < n) {
+        used += (size_t)snprintf(buf + used, n - used, " --sequences %lld", (long long)s->workload.sequences);
+    }
     for (int i = 0; i < o->n_budgets && used < n; i++) {
         used += (size_t)snprintf(buf + used, n - used, " --budget %s", o->budget[i]);
     }

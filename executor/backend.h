@@ -32,11 +32,14 @@ struct hidden_segment {
     float *data;      /* (count, tokens, hidden) */
 };
 
-/* Token t of sequence i of the segment: keys at base + t*token_stride + i*sequence_stride, values value_offset further. */
+/* Token t of sequence i of the segment: keys at base + t*token_stride + i*sequence_stride, values value_offset further. With pages, the
+ * token in row t is another one: token u is in row page[u / page_tokens] * page_tokens + u % page_tokens. */
 struct cache_segment {
     int begin, count;
     char *base;
     int64_t token_stride;
+    const int32_t *page; /* NULL: token t is in row t */
+    int64_t page_tokens;
 };
 
 struct batch {

@@ -274,7 +274,8 @@ static void call_attention(struct bench *b, int64_t i, void *arg)
 {
     const struct attention_case *c = arg;
     int64_t row = format_vector_bytes(c->format, 2048), layer = 2 * row * c->sequences * (c->first + c->tokens);
-    struct cache_view view = {c->format, b->operand + i % (OPERAND_BYTES / layer) * layer, 2 * row * c->sequences, 2 * row, row};
+    struct cache_view view =
+        {c->format, b->operand + i % (OPERAND_BYTES / layer) * layer, 2 * row * c->sequences, 2 * row, row, NULL, 0};
     attention(b->pool, &SHAPE, &view, c->sequences, c->first, c->tokens, c->pad, b->x, 2048, b->y, b->scratch);
 }
 

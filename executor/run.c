@@ -11,6 +11,7 @@
 #include "executor/state.h"
 #include "executor/weights.h"
 #include "model/cost.h"
+#include "model/stream.h"
 
 /* A link's thread has its own queue to the disk and at most two operations between begin and finish. */
 struct link_queue {
@@ -35,8 +36,8 @@ struct runner {
     int64_t lookup_bytes;
     float *near_upper, *near_lower; /* (2, batch_size, q+k+v) on tiers 0 and 1 */
     int64_t qkv_width;
-    /* of the current block */
-    int64_t block;
+    /* of the current run of the schedule */
+    int64_t block;   /* sequences in it */
     int32_t *pad;    /* (block) */
     int32_t *prompt; /* (block, prompt_tokens) left-padded */
     int32_t *tokens; /* (block, gen_tokens) */
@@ -107,7 +108,7 @@ static void sample_batch(struct runner *r, const struct op *op, float *logits)
     for (int i = 0; i < n; i++)
         accept_token(r, first + i, op->step,
                      sample_token(&r->o.sampling, logits + i * vocab, vocab, r->first + first + i, op->step, r->lookup));
-    if (op->batch + 1 < r->o.setting.policy->num_gpu_batches && r->o.setting.policy->schedule == SCHEDULE_ZIGZAG)
+    if (!stream_ends_pass(r->o.setting.workload, r->o.setting.policy, op->batch, op->step))
         return;
     bool all = true;
     for (int64_t i = 0; i < r->wanted; i++)
@@ -122,6 +123,13 @@ static bool last_layer(const struct runner *r, const struct op *op)
     return op->layer + 1 == r->o.setting.arch->n_layers;
 }
 
+/* Batches under way have room for their logits. */
+static float *logits_of(const struct runner *r, const struct op *op)
+{
+    const struct policy *p = r->o.setting.policy;
+    return r->logits + (int64_t)(op->batch % p->num_gpu_batches) * p->gpu_batch_size * r->o.setting.arch->vocab;
+}
+
 /* The last position only, or with a logits hook all of them, the last one last. */
 static enum status run_head(struct runner *r, const struct op *op, const struct layer_weights *w, const struct batch *batch,
                             struct error *err)
@@ -129,7 +137,7 @@ static enum status run_head(struct runner *r, const struct op *op, const struct 
     const struct arch *a = r->o.setting.arch;
     const struct tensor *table = layer_tensor(w->layer, ROLE_EMBED_TOKENS);
     int head = op->layer - layer_of(r, op)->block;
-    float *logits = r->logits + (int64_t)first_sequence(r, op) * a->vocab;
+    float *logits = logits_of(r, op);
     struct layer_weights norm;
     weights_view(&r->weights, head, 0, &norm);
     enum status s = STATUS_OK;
@@ -304,8 +312,7 @@ static enum status open_store(struct runner *r, struct error *err)
         sm.hidden[t] = r->region[t][REGION_ACTIVATIONS];
         sm.hidden_slots[t] = r->region[t][REGION_ACTIVATION_SLOTS];
     }
-    enum status s =
-        state_open(&r->state, set->placement, set->workload, set->policy->attention_near_cache, &sm, r->o.scratch_directory, err);
+    enum status s = state_open(&r->state, set->placement, set->workload, set->policy, &sm, r->o.scratch_directory, err);
     if (s == STATUS_OK)
         s = weights_open(&r->weights, r->o.model_directory, set->arch, set->placement, set->policy->prefetch, &wm,
                          r->o.scratch_directory, r->lookup_io, r->o.loading, r->o.arg, err);
@@ -315,7 +322,7 @@ static enum status open_store(struct runner *r, struct error *err)
 static enum status open_block(struct runner *r, struct error *err)
 {
     const struct workload *w = r->o.setting.workload;
-    r->block = policy_block(r->o.setting.policy);
+    r->block = stream_sequences(w, r->o.setting.policy);
     size_t n = (size_t)r->block;
     r->pad = calloc(n, sizeof *r->pad);
     r->prompt = calloc(n * (size_t)w->prompt_tokens, sizeof *r->prompt);

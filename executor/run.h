@@ -2,7 +2,7 @@
  *
  *     struct runner *r;
  *     runner_open(&r, &options, err);            // takes every region from its tier's arena, reads resident weights
- *     runner_generate(r, prompts, n, 0, out, NULL, err); // one block: n <= block sequences
+ *     runner_generate(r, prompts, n, 0, out, NULL, err); // one block (diagonal: a stream): n <= stream_sequences()
  *     runner_close(r);
  *
  * What is executed equals what was planned: runner_open takes exactly the placement's regions, and runner_generate checks the recorded
@@ -30,7 +30,7 @@ struct run_options {
     int32_t pad_token;
     /* All may be NULL. */
     void (*loading)(int64_t done, int64_t total, void *arg);
-    void (*step_done)(int step, void *arg);
+    void (*step_done)(int step, void *arg); /* a pass over the layers has ended */
     /* Logits [begin, begin + count) of every real position (padding not counted) of every sequence, one head part after the other;
      * makes the head score every position. */
     void (*logits)(int64_t sequence, int64_t position, int64_t begin, int64_t count, const float *logits, void *arg);
@@ -48,7 +48,7 @@ struct generated {
     bool stopped;
 };
 
-/* Generates for n >= 1 prompts, at most the block; a smaller block is filled with copies of the last prompt whose results are dropped.
+/* Generates for n >= 1 prompts, at most stream_sequences() of them (the block, or a diagonal's stream); a smaller block is filled with copies of the last prompt whose results are dropped.
  * `first` numbers the first prompt among all of a run, so that sampling does not depend on the blocks. Prompts longer than the workload's are an error. `out` has n entries. *trace (may be NULL) must be initialised. */
 enum status runner_generate(struct runner *r, const struct prompt *prompts, int64_t n, int64_t first, struct generated *out,
                             struct trace *trace, struct error *err);

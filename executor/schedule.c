@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/cost.h"
+#include "model/stream.h"
 
 const char *op_kind_name(enum op_kind kind)
 {
@@ -26,10 +27,11 @@ int64_t step_tokens(const struct workload *w, int step)
 /* A batch passing one layer. Numbers count from the start of the run and pick the slots. */
 struct turn {
     int step, layer, batch;
-    int64_t number;    /* of all turns */
-    int64_t attention; /* of attention turns */
-    int64_t visit;     /* of layer visits that use weights; -1 for the embedding */
-    bool first, last;  /* of its visit */
+    int64_t pass, low, high; /* batches [low, high) are under way in it */
+    int64_t number;          /* of all turns */
+    int64_t attention;       /* of attention turns */
+    int64_t visit;           /* of layer visits that use weights; -1 for the embedding */
+    bool first, last;        /* of its visit */
 };
 
 #define NONE      (-1)
@@ -50,16 +52,17 @@ struct builder {
     const struct placement *pl;
     struct error *err;
     enum status status;
-    int links, prefetch, parts;
+    int links, prefetch, parts, cells; /* cells: batches under way at most, which share what is kept by batch */
+    int64_t batches, passes;
     bool near;
     /* ring: per slot, the last compute of the visit that used it and the loads by link and part */
     int32_t *ring_compute;                      /* (prefetch) */
     int32_t (*ring_load)[LINKS_MAX][PARTS_MAX]; /* (prefetch) */
     struct cache_use cache_slot[2];
     struct cache_use hidden_slot[3];
-    int32_t (*stored_cache)[LINKS_MAX];  /* (n_layers * n_batches): last store by link */
-    int32_t (*stored_hidden)[LINKS_MAX]; /* (n_batches) */
-    int32_t (*near_op)[3];               /* (n_batches): qkv, attend, return of the current layer */
+    int32_t (*stored_cache)[LINKS_MAX];  /* (n_layers * cells): last store by link */
+    int32_t (*stored_hidden)[LINKS_MAX]; /* (cells) */
+    int32_t (*near_op)[3];               /* (cells): qkv, attend, return of the current layer */
 };
 
 static int32_t emit(struct builder *b, struct op op, const int32_t *deps, int n)
@@ -181,7 +184,7 @@ static bool attends_near(const struct builder *b, const struct turn *t)
 
 static int32_t *stored(struct builder *b, const struct turn *t)
 {
-    return b->stored_cache[t->layer * b->p->num_gpu_batches + t->batch];
+    return b->stored_cache[t->layer * b->cells + t->batch % b->cells];
 }
 
 static void load_cache(struct builder *b, const struct turn *t)
@@ -240,7 +243,7 @@ static void load_hidden(struct builder *b, const struct turn *t)
     int32_t below = NONE, load[LINKS_MAX] = {NONE, NONE, NONE};
     for (int link = b->links - 1; link >= 0 && b->a->layer[t->layer].kind != LAYER_EMBED; link--) {
         int64_t bytes = hidden_bytes(b, t, link);
-        int32_t deps[] = {below, b->stored_hidden[t->batch][link], link > 0 ? use->load[link - 1] : use->compute,
+        int32_t deps[] = {below, b->stored_hidden[t->batch % b->cells][link], link > 0 ? use->load[link - 1] : use->compute,
                           use->store[link]};
         if (bytes == 0)
             continue;
@@ -262,7 +265,7 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
             continue;
         above = move_state(b, t, OP_STORE_HIDDEN, link, bytes, deps, 2);
         use->store[link] = above;
-        b->stored_hidden[t->batch][link] = above;
+        b->stored_hidden[t->batch % b->cells][link] = above;
     }
 }
 
@@ -336,7 +339,7 @@ static double out_flops(const struct builder *b, const struct turn *t)
 static void near_begin(struct builder *b, const struct turn *t)
 {
     int64_t row = (b->a->heads * b->a->head_dim) * 4, kv = b->a->layer[t->layer].state_per_token * 4;
-    int32_t deps[OP_DEPS_MAX], *op = b->near_op[t->batch];
+    int32_t deps[OP_DEPS_MAX], *op = b->near_op[t->batch % b->cells];
     int n = wait_list(b, t, deps);
     int below = b->p->gpu_batch_size - placement_cache_count(b->pl, t->layer, t->batch, 0);
     struct op qkv = compute_op(b, t, OP_QKV, 0), attend = compute_op(b, t, OP_ATTEND, 1);
@@ -366,35 +369,57 @@ static void near_end(struct builder *b, const struct turn *t)
 {
     struct op out = compute_op(b, t, OP_OUT, 0);
     out.flops = out_flops(b, t);
-    finish(b, t, emit(b, out, &b->near_op[t->batch][2], 1));
+    finish(b, t, emit(b, out, &b->near_op[t->batch % b->cells][2], 1));
 }
 
 /* -- the order of turns ------------------------------------------------------------------------------------------------ */
 
-/* Fills the turn after `t`; false at the end. Zig-zag: batch fastest, then layer, then step. Row by row: layer, step, batch. */
+static bool under_way(const struct builder *b, int64_t batch, int64_t pass)
+{
+    int64_t entry = stream_entry(b->w, b->p, batch);
+    return entry <= pass && pass < entry + b->w->gen_tokens;
+}
+
+/* Puts the turn at the start of a layer of its pass: at the first batch under way. */
+static void first_of_layer(const struct builder *b, struct turn *t)
+{
+    t->batch = (int)t->low;
+    t->step = (int)(t->pass - stream_entry(b->w, b->p, t->low));
+}
+
+static void open_pass(const struct builder *b, struct turn *t)
+{
+    while (!under_way(b, t->low, t->pass))
+        t->low++;
+    while (t->high < b->batches && under_way(b, t->high, t->pass))
+        t->high++;
+    first_of_layer(b, t);
+}
+
+static void mark_ends(struct turn *t)
+{
+    t->first = t->batch == t->low;
+    t->last = t->batch == t->high - 1;
+}
+
+/* Fills the turn after `t`; false at the end. In a pass: batches under way fastest, then layers. */
 static bool next_turn(const struct builder *b, const struct turn *t, struct turn *out)
 {
-    bool row = b->p->schedule == SCHEDULE_ROW;
-    int batches = b->p->num_gpu_batches, layers = b->a->n_layers;
     *out = *t;
     out->number++;
     out->attention += is_attention(b, t);
-    if (!row && t->batch + 1 < batches) {
+    if (t->batch + 1 < t->high) {
         out->batch++;
+        out->step = (int)(t->pass - stream_entry(b->w, b->p, out->batch));
+    } else if (++out->layer < b->a->n_layers) {
+        first_of_layer(b, out);
     } else {
-        if (!row)
-            out->batch = 0;
-        if (++out->layer == layers) {
-            out->layer = 0;
-            if (++out->step == b->w->gen_tokens) {
-                out->step = 0;
-                if (!row || ++out->batch == batches)
-                    return false;
-            }
-        }
+        out->layer = 0;
+        if (++out->pass == b->passes)
+            return false;
+        open_pass(b, out);
     }
-    out->first = row || out->batch == 0;
-    out->last = row || out->batch == batches - 1;
+    mark_ends(out);
     return true;
 }
 
@@ -439,7 +464,10 @@ static void cursor_load(struct builder *b, struct weights_cursor *c, int64_t lim
 
 static struct turn first_turn(const struct builder *b)
 {
-    return (struct turn){.visit = -1, .first = true, .last = b->p->num_gpu_batches == 1 || b->p->schedule == SCHEDULE_ROW};
+    struct turn t = {.visit = -1};
+    open_pass(b, &t);
+    mark_ends(&t);
+    return t;
 }
 
 static void build(struct builder *b)
@@ -447,8 +475,8 @@ static void build(struct builder *b)
     struct weights_cursor cursor = {.turn = first_turn(b)};
     struct turn t = first_turn(b), next;
     int64_t visits = 0;
-    bool more = true;
-    cursor_step(b, &cursor); /* from the embedding to the first layer with weights */
+    bool more = true, begun = false; /* begun: the first half of the turn's attention near the cache is there */
+    cursor_step(b, &cursor);         /* from the embedding to the first layer with weights */
     cursor_load(b, &cursor, b->prefetch - 2, INT32_MAX);
     number_visit(b, &t, &visits);
     while (more && b->status == STATUS_OK) {
@@ -458,14 +486,16 @@ static void build(struct builder *b)
         bool near = is_attention(b, &t) && attends_near(b, &t),
              near_next = more && is_attention(b, &next) && attends_near(b, &next);
         cursor_load(b, &cursor, t.visit, INT32_MAX); /* with a ring of one slot nothing was loaded ahead */
-        if (near && t.first)
+        if (near && !begun)
             near_begin(b, &t);
+        begun = false;
         if (more && is_attention(b, &next))
             load_cache(b, &next);
         if (more && next.batch != t.batch)
             load_hidden(b, &next);
         if (near) { /* the next batch's projections go before this batch's output, so that both units work */
-            if (near_next && next.layer == t.layer)
+            begun = near_next && next.layer == t.layer;
+            if (begun)
                 near_begin(b, &next);
             near_end(b, &t);
         } else {
@@ -491,6 +521,9 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
                         .err = err,
                         .links = hw->n_tiers - 1,
                         .prefetch = p->prefetch,
+                        .cells = p->num_gpu_batches,
+                        .batches = stream_batches(w, p),
+                        .passes = stream_passes(w, p),
                         .near = p->attention_near_cache};
     size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches;
     memset(s, 0, sizeof *s);

@@ -5,49 +5,69 @@
 #include <unistd.h>
 
 #include "model/integers.h"
+#include "model/stream.h"
 
-static int cell(const struct state *s, int layer, int batch)
+static int64_t *cache_at(const struct state *s, int layer, int batch)
 {
-    return (layer * s->pl->n_batches + batch) * TIERS_MAX;
+    int cell = s->page ? 0 : batch % s->pl->n_batches;
+    return &s->cache_at[(layer * s->pl->n_batches + cell) * TIERS_MAX];
+}
+
+/* Where the hidden states of a batch are when each sequence has `tokens` of them. */
+static int64_t *hidden_at(const struct state *s, int batch, int64_t tokens)
+{
+    if (s->page && tokens > 1)
+        return &s->prompt_at[batch % s->pl->entering_most * TIERS_MAX];
+    return &s->hidden_at[batch % s->pl->n_batches * TIERS_MAX];
 }
 
 /* Offsets of every cell inside its tier's region, in the order of layers and batches; the same sizes as placement.c adds up. */
 static void lay_out(struct state *s)
 {
-    int64_t next[TIERS_MAX] = {0};
-    for (int i = 0; i < s->pl->n_layers; i++)
-        for (int k = 0; k < s->pl->n_batches; k++)
-            for (int u = 0; u < s->pl->n_tiers; u++) {
-                s->cache_at[cell(s, i, k) + u] = next[u];
-                next[u] += placement_cache_stride(s->pl, i, k, u) * s->pl->cache_tokens;
-            }
+    int64_t next[TIERS_MAX] = {0}, hidden[TIERS_MAX] = {0};
     int disk = s->pl->n_tiers - 1;
-    int64_t hidden[TIERS_MAX] = {0};
+    for (int i = 0; i < s->pl->n_layers; i++)
+        for (int k = 0; k < (s->page ? 1 : s->pl->n_batches); k++)
+            for (int u = 0; u <= disk; u++) {
+                cache_at(s, i, k)[u] = next[u];
+                next[u] += placement_cache_stride(s->pl, i, k, u) * (s->page ? s->pl->layer_cache_tokens : s->pl->cache_tokens);
+            }
     hidden[disk] = next[disk];
     for (int k = 0; k < s->pl->n_batches; k++)
-        for (int u = 0; u < s->pl->n_tiers; u++) {
-            int64_t bytes = placement_hidden_count(s->pl, k, u) * s->pl->prompt_tokens * s->pl->hidden_row_bytes;
+        for (int u = 0; u <= disk; u++) {
             s->hidden_at[k * TIERS_MAX + u] = hidden[u];
-            hidden[u] += u == 0 ? bytes : round_up(bytes, IO_ALIGN);
+            hidden[u] += placement_hidden_bytes(s->pl, k, u, s->page ? 1 : s->pl->prompt_tokens);
+        }
+    for (int k = 0; k < s->pl->entering_most && s->page; k++)
+        for (int u = 0; u <= disk; u++) {
+            s->prompt_at[k * TIERS_MAX + u] = hidden[u];
+            hidden[u] += placement_hidden_bytes(s->pl, k, u, s->pl->prompt_tokens);
         }
     s->scratch_bytes = hidden[disk];
 }
 
-enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near,
+enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, const struct policy *p,
                        const struct state_memory *m, const char *scratch_directory, struct error *err)
 {
     size_t cells = (size_t)pl->n_layers * (size_t)pl->n_batches * TIERS_MAX;
-    *s = (struct state){.pl = pl, .w = w, .m = *m, .scratch_fd = -1, .near = near};
+    enum status status = STATUS_OK;
+    *s = (struct state){.pl = pl, .w = w, .m = *m, .scratch_fd = -1, .near = p->attention_near_cache};
+    if (pl->paged) {
+        s->pages_per_batch = stream_pages_per_batch(w);
+        status = stream_pages_new(&s->page, w, p, err);
+    }
+    size_t extents = (size_t)(TIERS_MAX * (s->pages_per_batch + 1));
     s->cache_at = calloc(cells, sizeof *s->cache_at);
     s->hidden_at = calloc((size_t)pl->n_batches * TIERS_MAX, sizeof *s->hidden_at);
-    if (!s->cache_at || !s->hidden_at) {
-        state_close(s);
-        return error_set(err, STATUS_RUNTIME, "out of memory for %zu cache cells", cells);
-    }
-    lay_out(s);
+    s->prompt_at = calloc((size_t)pl->entering_most * TIERS_MAX, sizeof *s->prompt_at);
+    s->extents[0] = calloc(extents, sizeof **s->extents);
+    s->extents[1] = calloc(extents, sizeof **s->extents);
+    if (status == STATUS_OK && (!s->cache_at || !s->hidden_at || !s->prompt_at || !s->extents[0] || !s->extents[1]))
+        status = error_set(err, STATUS_RUNTIME, "out of memory for %zu cache cells", cells);
+    if (status == STATUS_OK)
+        lay_out(s);
     bool direct;
-    enum status status = STATUS_OK;
-    if (s->scratch_bytes > 0)
+    if (status == STATUS_OK && s->scratch_bytes > 0)
         status = io_open_scratch(scratch_directory, s->scratch_bytes, &s->scratch_fd, &direct, err);
     if (status != STATUS_OK)
         state_close(s);
@@ -60,6 +80,10 @@ void state_close(struct state *s)
         close(s->scratch_fd);
     free(s->cache_at);
     free(s->hidden_at);
+    free(s->prompt_at);
+    free(s->page);
+    free(s->extents[0]);
+    free(s->extents[1]);
     memset(s, 0, sizeof *s);
     s->scratch_fd = -1;
 }
@@ -90,15 +114,32 @@ struct span {
     int64_t bytes;
 };
 
-static struct span cache_span(const struct state *s, const struct op *op, int home, int64_t first, int64_t tokens)
+/* Tokens from `token` on that lie in consecutive rows of the batch's cell, at most `most`; *row is the first's. A slot is never paged. */
+static int64_t run_of_rows(const struct state *s, const struct op *op, int64_t token, int64_t most, int64_t *row)
 {
-    int64_t stride = placement_cache_stride(s->pl, op->layer, op->batch, home), from = first * stride;
-    int64_t at = s->cache_at[cell(s, op->layer, op->batch) + home] + from;
-    struct span span = {.upper = cache_slot(s, op->link, op->cache_slot, op->layer, op->batch, home) + from,
+    *row = token;
+    if (!s->page)
+        return most;
+    const int32_t *page = &s->page[op->batch * s->pages_per_batch];
+    int64_t q = token / CACHE_PAGE_TOKENS, end = (q + 1) * CACHE_PAGE_TOKENS;
+    *row = page[q] * CACHE_PAGE_TOKENS + token % CACHE_PAGE_TOKENS;
+    for (; end < token + most && page[q + 1] == page[q] + 1; q++)
+        end += CACHE_PAGE_TOKENS;
+    return min64(end - token, most);
+}
+
+/* At most `most` tokens from `token` on; *tokens says how many. */
+static struct span cache_span(const struct state *s, const struct op *op, int home, int64_t token, int64_t most, int64_t *tokens)
+{
+    int64_t stride = placement_cache_stride(s->pl, op->layer, op->batch, home), row = token;
+    bool from_slot = home > op->link + 1;
+    *tokens = from_slot ? most : run_of_rows(s, op, token, most, &row);
+    int64_t at = cache_at(s, op->layer, op->batch)[home] + row * stride;
+    struct span span = {.upper = cache_slot(s, op->link, op->cache_slot, op->layer, op->batch, home) + token * stride,
                         .offset = at,
-                        .bytes = tokens * stride};
-    if (home > op->link + 1)
-        span.lower = cache_slot(s, op->link + 1, op->cache_slot, op->layer, op->batch, home) + from;
+                        .bytes = *tokens * stride};
+    if (from_slot)
+        span.lower = cache_slot(s, op->link + 1, op->cache_slot, op->layer, op->batch, home) + token * stride;
     else if (home < s->pl->n_tiers - 1)
         span.lower = s->m.cache[home] + at;
     return span;
@@ -106,7 +147,7 @@ static struct span cache_span(const struct state *s, const struct op *op, int ho
 
 static struct span hidden_span(const struct state *s, const struct op *op, int home, int64_t tokens)
 {
-    int64_t at = s->hidden_at[op->batch * TIERS_MAX + home];
+    int64_t at = hidden_at(s, op->batch, tokens)[home];
     struct span span = {.upper = hidden_slot(s, op->link, op->hidden_slot, op->batch, home),
                         .offset = at,
                         .bytes = placement_hidden_count(s->pl, op->batch, home) * tokens * s->pl->hidden_row_bytes};
@@ -117,41 +158,64 @@ static struct span hidden_span(const struct state *s, const struct op *op, int h
     return span;
 }
 
+/* Copies the span at once, or adds a request to the disk's. */
+static void move_span(const struct state *s, const struct span *span, bool down, const struct backend *backend, int *n)
+{
+    if (span->bytes == 0)
+        return;
+    if (!span->lower)
+        s->extents[down][(*n)++] = (struct io_extent){.fd = s->scratch_fd,
+                                                      .write = down,
+                                                      .offset = span->offset,
+                                                      .bytes = round_up(span->bytes, IO_ALIGN),
+                                                      .buffer = span->upper};
+    else if (down)
+        backend->copy(span->lower, span->upper, span->bytes);
+    else
+        backend->copy(span->upper, span->lower, span->bytes);
+}
+
 enum status state_move(const struct state *s, const struct op *op, const struct backend *backend, struct io *io, int64_t *job,
                        struct error *err)
 {
-    struct io_extent extent[TIERS_MAX];
     bool cache = op->kind == OP_LOAD_CACHE || op->kind == OP_STORE_CACHE;
     bool down = op->kind == OP_STORE_CACHE || op->kind == OP_STORE_HIDDEN;
-    int64_t first = step_first_token(s->w, op->step), tokens = step_tokens(s->w, op->step);
+    int64_t cached = step_first_token(s->w, op->step), new = step_tokens(s->w, op->step);
+    int64_t begin = down ? cached : 0, end = down ? cached + new : cached, tokens;
     int n = 0;
     *job = -1;
     for (int home = op->link + 1; home < s->pl->n_tiers; home++) {
-        struct span span = !cache ? hidden_span(s, op, home, tokens)
-                           : down ? cache_span(s, op, home, first, tokens)
-                                  : cache_span(s, op, home, 0, first);
-        if (span.bytes == 0)
-            continue;
-        if (!span.lower)
-            extent[n++] = (struct io_extent){.fd = s->scratch_fd,
-                                             .write = down,
-                                             .offset = span.offset,
-                                             .bytes = round_up(span.bytes, IO_ALIGN),
-                                             .buffer = span.upper};
-        else if (down)
-            backend->copy(span.lower, span.upper, span.bytes);
-        else
-            backend->copy(span.upper, span.lower, span.bytes);
+        if (!cache) {
+            struct span span = hidden_span(s, op, home, new);
+            move_span(s, &span, down, backend, &n);
+        }
+        for (int64_t token = begin; cache && token < end; token += tokens) {
+            struct span span = cache_span(s, op, home, token, end - token, &tokens);
+            move_span(s, &span, down, backend, &n);
+        }
     }
-    return n ? io_submit(io, extent, n, job, err) : STATUS_OK;
+    return n ? io_submit(io, s->extents[down], n, job, err) : STATUS_OK;
 }
 
 /* -- views ------------------------------------------------------------------------------------------------------------ */
 
-static void add_cache(struct batch *out, int begin, int count, char *base, int64_t stride)
+static void add_cache(const struct state *s, const struct op *op, struct batch *out, int begin, int count, int home, bool in_slot,
+                      int at)
 {
-    if (count > 0)
-        out->cache[out->n_cache++] = (struct cache_segment){begin, count, base, stride};
+    struct cache_segment *seg = &out->cache[out->n_cache];
+    if (count == 0)
+        return;
+    out->n_cache++;
+    *seg = (struct cache_segment){begin, count, NULL, placement_cache_stride(s->pl, op->layer, op->batch, home), NULL, 0};
+    if (in_slot) {
+        seg->base = cache_slot(s, at, op->cache_slot, op->layer, op->batch, home);
+        return;
+    }
+    seg->base = s->m.cache[home] + cache_at(s, op->layer, op->batch)[home];
+    if (s->page) {
+        seg->page = &s->page[op->batch * s->pages_per_batch];
+        seg->page_tokens = CACHE_PAGE_TOKENS;
+    }
 }
 
 void state_view(const struct state *s, const struct op *op, struct batch *out)
@@ -165,16 +229,13 @@ void state_view(const struct state *s, const struct op *op, struct batch *out)
     for (int u = 0; u < s->pl->n_tiers; u++) {
         int count = placement_hidden_count(s->pl, op->batch, u);
         char *base =
-            u == 0 ? s->m.hidden[0] + s->hidden_at[op->batch * TIERS_MAX] : hidden_slot(s, 0, op->hidden_slot, op->batch, u);
+            u == 0 ? s->m.hidden[0] + hidden_at(s, op->batch, out->tokens)[0] : hidden_slot(s, 0, op->hidden_slot, op->batch, u);
         if (count > 0)
             out->hidden[out->n_hidden++] = (struct hidden_segment){begin, count, (float *)base};
         begin += count;
         count = placement_cache_count(s->pl, op->layer, op->batch, u);
-        if (count > 0 && (u == 0 || !near))
-            add_cache(out, cached, count,
-                      u == 0 ? s->m.cache[0] + s->cache_at[cell(s, op->layer, op->batch)]
-                             : cache_slot(s, 0, op->cache_slot, op->layer, op->batch, u),
-                      placement_cache_stride(s->pl, op->layer, op->batch, u));
+        if (u == 0 || !near)
+            add_cache(s, op, out, cached, count, u, u > 0, 0);
         cached += count;
     }
 }
@@ -187,11 +248,7 @@ void state_view_near(const struct state *s, const struct op *op, struct batch *o
     out->n_hidden = out->n_cache = 0;
     for (int u = 1; u < s->pl->n_tiers; u++) {
         int count = placement_cache_count(s->pl, op->layer, op->batch, u);
-        if (count > 0)
-            add_cache(out, begin, count,
-                      u == 1 ? s->m.cache[1] + s->cache_at[cell(s, op->layer, op->batch) + 1]
-                             : cache_slot(s, 1, op->cache_slot, op->layer, op->batch, u),
-                      placement_cache_stride(s->pl, op->layer, op->batch, u));
+        add_cache(s, op, out, begin, count, u, u > 1, 1);
         begin += count;
     }
     out->sequences = begin;

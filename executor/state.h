@@ -18,14 +18,19 @@ struct state {
     const struct placement *pl;
     const struct workload *w;
     struct state_memory m;
-    int64_t *cache_at;  /* (n_layers, n_batches, TIERS_MAX): offset of the cell in its tier's region or in the scratch file */
+    /* Offsets in a tier's region or in the scratch file. Paged, a layer's batches share the space of its first. */
+    int64_t *cache_at;  /* (n_layers, n_batches, TIERS_MAX) */
     int64_t *hidden_at; /* (n_batches, TIERS_MAX) */
-    int scratch_fd;     /* one file: the disk's cache, then its hidden states */
+    int64_t *prompt_at; /* (entering_most, TIERS_MAX): paged, of whole prompts, and hidden_at of single tokens */
+    int32_t *page;      /* (batches, pages_per_batch): see stream.h; NULL: not paged */
+    int64_t pages_per_batch;
+    struct io_extent *extents[2]; /* (TIERS_MAX * (pages_per_batch + 1)) of the disk's reader and writer */
+    int scratch_fd;               /* one file: the disk's cache, then its hidden states */
     int64_t scratch_bytes;
     bool near;
 };
 
-enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, bool near,
+enum status state_open(struct state *s, const struct placement *pl, const struct workload *w, const struct policy *p,
                        const struct state_memory *m, const char *scratch_directory, struct error *err);
 void state_close(struct state *s); /* a zeroed struct is fine */
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/placement.h"
+#include "model/stream.h"
 
 const char *phase_name(enum phase p)
 {
@@ -205,7 +206,7 @@ static void add_weights(struct build *b, enum phase ph)
                 NO_PADDING);
 }
 
-static void add_cache(struct build *b, enum phase ph)
+static void add_cache(struct build *b, enum phase ph, enum phase work)
 {
     int attend_at = b->near ? 1 : 0;
     for (int i = 0; i < b->a->n_layers; i++) {
@@ -215,7 +216,7 @@ static void add_cache(struct build *b, enum phase ph)
             continue;
         double bytes = l->alike * b->block * row, transfers = l->alike * b->batches;
         struct span padding = cache_padding(b, l), size = times(gpu_batch(b), row);
-        if (ph == PHASE_PREFILL) {
+        if (work == PHASE_PREFILL) {
             add_traffic(b, ph, CLASS_CACHE, 0, true, bytes * s, transfers, times(size, s), padding);
         } else {
             add_traffic(b, ph, CLASS_CACHE, attend_at, false, bytes * seen, transfers, times(size, seen), padding);
@@ -225,9 +226,9 @@ static void add_cache(struct build *b, enum phase ph)
 }
 
 /* Hidden states go down after every layer but the last head part and come up before every layer but the embedding. */
-static void add_hidden(struct build *b, enum phase ph)
+static void add_hidden(struct build *b, enum phase ph, enum phase work)
 {
-    double tokens = ph == PHASE_PREFILL ? (double)b->w->prompt_tokens : 1;
+    double tokens = work == PHASE_PREFILL ? (double)b->w->prompt_tokens : 1;
     double row = (double)hidden_row_bytes(b->a, &b->hw->compute[0]) * tokens;
     double loads = 0, stores = 0;
     for (int i = 0; i < b->a->n_layers; i++) {
@@ -240,7 +241,7 @@ static void add_hidden(struct build *b, enum phase ph)
 }
 
 /* Queries, keys and values of the sequences whose cache is below go down, results come up. */
-static void add_near(struct build *b)
+static void add_near(struct build *b, enum phase ph)
 {
     for (int i = 0; i < b->a->n_layers; i++) {
         const struct layer *l = &b->a->layer[i];
@@ -248,19 +249,19 @@ static void add_near(struct build *b)
             continue;
         double up = (double)(b->a->heads * b->a->head_dim) * 4, down = up + (double)l->state_per_token * 4;
         for (int home = 1; home < b->hw->n_tiers; home++) {
-            b->c->busy[PHASE_DECODE][resource_link_write(0)].coef[CLASS_CACHE][home] +=
+            b->c->busy[ph][resource_link_write(0)].coef[CLASS_CACHE][home] +=
                 l->alike * transfers_s(b->hw, 0, true, b->block * down, b->batches, times(gpu_batch(b), down));
-            b->c->busy[PHASE_DECODE][resource_link_read(0)].coef[CLASS_CACHE][home] +=
+            b->c->busy[ph][resource_link_read(0)].coef[CLASS_CACHE][home] +=
                 l->alike * transfers_s(b->hw, 0, false, b->block * up, b->batches, times(gpu_batch(b), up));
         }
     }
 }
 
-static void add_compute(struct build *b, enum phase ph)
+static void add_compute(struct build *b, enum phase ph, enum phase work)
 {
-    int64_t tokens = ph == PHASE_PREFILL ? b->w->prompt_tokens : 1;
-    double visible = ph == PHASE_PREFILL ? (double)tokens : b->visible;
-    bool near = b->near && ph == PHASE_DECODE;
+    int64_t tokens = work == PHASE_PREFILL ? b->w->prompt_tokens : 1;
+    double visible = work == PHASE_PREFILL ? (double)tokens : b->visible;
+    bool near = b->near && work == PHASE_DECODE;
     struct form *unit0 = &b->c->busy[ph][resource_compute(b->hw, 0)];
     for (int i = 0; i < b->a->n_layers; i++) {
         const struct layer *l = &b->a->layer[i];
@@ -288,10 +289,10 @@ double cost_lookup_s(const struct hardware *hw, const struct arch *a, double row
 }
 
 /* The rows of the token table that are on the disk are fetched one by one, and the compute unit waits for them. */
-static void add_lookup(struct build *b, enum phase ph)
+static void add_lookup(struct build *b, enum phase ph, enum phase work)
 {
     int disk = b->hw->n_tiers - 1;
-    double s = cost_lookup_s(b->hw, b->a, b->block * (ph == PHASE_PREFILL ? (double)b->w->prompt_tokens : 1));
+    double s = cost_lookup_s(b->hw, b->a, b->block * (work == PHASE_PREFILL ? (double)b->w->prompt_tokens : 1));
     struct form *unit = &b->c->busy[ph][resource_compute(b->hw, 0)];
     if (b->weights == FORMAT_Q4) /* looked up at the stored precision, in the model's file */
         unit->base += s;
@@ -306,14 +307,18 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
     const struct arch *a = b->a;
     int disk = b->hw->n_tiers - 1;
     double cap = (double)cache_tokens(b->w), cache_layer = 0, cache_all = 0, padding = 1;
-    double hidden = b->block * (double)b->w->prompt_tokens * (double)hidden_row_bytes(a, &b->hw->compute[0]);
+    double hidden_batch = (double)(b->p->gpu_batch_size * b->w->prompt_tokens * hidden_row_bytes(a, &b->hw->compute[0]));
+    double hidden = hidden_batch * b->p->num_gpu_batches;
+    if (b->p->schedule == SCHEDULE_DIAGONAL) /* whole prompts of those that enter, a token of everyone */
+        hidden = hidden_batch * (double)stream_entering_most(b->w, b->p) + hidden / (double)b->w->prompt_tokens;
+    double cache_most = (double)stream_cache_tokens(b->w, b->p);
     double ring = (double)b->p->prefetch * (double)largest_layer_bytes(a, b->weights);
     for (int i = 0; i < a->n_layers; i++) {
         const struct layer *l = &a->layer[i];
         if (!l->alike)
             continue;
         double batch = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size;
-        cache_all += l->alike * batch * b->p->num_gpu_batches * cap;
+        cache_all += l->alike * batch * cache_most;
         cache_layer = fmax(cache_layer, batch * cap);
         padding = batch > 0 ? sector_padding(batch) : padding;
         peak[0].base += l->alike * (double)layer_resident_bytes(l);
@@ -326,7 +331,7 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
         for (int home = t + 1; t < disk && home <= disk; home++) {
             peak[t].coef[CLASS_WEIGHT][home] += ring;
             peak[t].coef[CLASS_CACHE][home] += 2 * cache_layer * (home == disk ? padding : 1);
-            peak[t].coef[CLASS_ACTIVATION][home] += 3 * hidden / b->p->num_gpu_batches;
+            peak[t].coef[CLASS_ACTIVATION][home] += 3 * hidden_batch;
         }
     }
     if (b->near)
@@ -345,6 +350,76 @@ static enum status check_rates(const struct build *b, struct error *err)
                              b->hw->name, unit->name, format_name(b->cache));
     }
     return STATUS_OK;
+}
+
+/* Busy times of `batches` batches, all at their prefill or all decoding, in a step of phase `ph`. */
+static void add_work(struct build *b, enum phase ph, enum phase work)
+{
+    if (b->batches <= 0)
+        return;
+    add_cache(b, ph, work);
+    add_hidden(b, ph, work);
+    add_compute(b, ph, work);
+    add_lookup(b, ph, work);
+    if (b->near && work == PHASE_DECODE)
+        add_near(b, ph);
+}
+
+/* A block prefills in one step and decodes in n - 1. */
+static void separate_steps(struct build *b)
+{
+    int64_t n = b->w->gen_tokens, s = b->w->prompt_tokens;
+    b->c->steps[PHASE_PREFILL] = 1;
+    b->c->steps[PHASE_DECODE] = (double)(n - 1);
+    b->c->tokens = b->block * (double)n;
+    b->visible = n > 1 ? visible_mean(s, n - 1, 0) : (double)s;
+    for (int ph = 0; ph < PHASE_COUNT; ph++)
+        add_work(b, ph, ph);
+}
+
+/* All passes of a phase added up. */
+struct passes {
+    double n, entering, decoding, visible; /* batches at their prefill; batches that decode, and the tokens that these see */
+};
+
+static void count_passes(const struct workload *w, const struct policy *p, struct passes sum[PHASE_COUNT])
+{
+    int64_t n = w->gen_tokens, batches = stream_batches(w, p), passes = stream_passes(w, p), low = 0, high = 0;
+    double steps_taken = 0; /* by those under way */
+    for (int64_t pass = 0; pass < passes; pass++) {
+        int64_t entering = 0;
+        for (; low < high && stream_entry(w, p, low) + n <= pass; low++)
+            steps_taken -= (double)(n - 1);
+        steps_taken += (double)(high - low);
+        for (; high < batches && stream_entry(w, p, high) <= pass; high++)
+            entering++;
+        struct passes *s = &sum[entering ? PHASE_PREFILL : PHASE_DECODE];
+        double decoding = (double)(high - low - entering);
+        s->n++;
+        s->entering += (double)entering;
+        s->decoding += decoding;
+        s->visible += decoding * (double)w->prompt_tokens + steps_taken;
+    }
+}
+
+/* Diagonal: a step of the prefill phase is a pass in which batches enter while the others decode, one of the decode phase a pass in which
+ * all decode. Both are the mean over the whole stream, the first and last n passes with fewer batches included. */
+static void mixed_steps(struct build *b)
+{
+    struct passes sum[PHASE_COUNT] = {{0}};
+    count_passes(b->w, b->p, sum);
+    b->c->tokens = (b->w->sequences > 0 ? (double)b->w->sequences : b->block) * (double)b->w->gen_tokens;
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        const struct passes *s = &sum[ph];
+        const double batches[PHASE_COUNT] = {s->entering, s->decoding};
+        b->c->steps[ph] = s->n;
+        b->visible = s->decoding > 0 ? s->visible / s->decoding : 1;
+        for (int work = 0; work < PHASE_COUNT && s->n > 0; work++) {
+            b->batches = batches[work] / s->n;
+            b->block = b->batches * b->p->gpu_batch_size;
+            add_work(b, ph, work);
+        }
+    }
 }
 
 enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
@@ -370,23 +445,17 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->n_tiers = hw->n_tiers;
     c->n_resources = resource_count(hw);
     c->overlap = low->overlap;
-    c->steps[PHASE_PREFILL] = 1;
-    c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
-    c->tokens = b.block * (double)w->gen_tokens;
-    b.visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
     for (int i = 0; i < a->n_layers; i++)
         if (a->layer[i].alike && a->layer[i].kind != LAYER_EMBED)
             b.placed_bytes += a->layer[i].alike * (double)layer_placed_bytes(&a->layer[i], b.weights);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         add_weights(&b, ph);
-        add_cache(&b, ph);
-        add_hidden(&b, ph);
-        add_compute(&b, ph);
-        add_lookup(&b, ph);
         add_memory(&b, c->peak[ph]);
     }
-    if (b.near)
-        add_near(&b);
+    if (low->schedule == SCHEDULE_DIAGONAL)
+        mixed_steps(&b);
+    else
+        separate_steps(&b);
     return STATUS_OK;
 }
 

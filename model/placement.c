@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/integers.h"
+#include "model/stream.h"
 #include "model/units.h"
 
 const char *region_name(enum region r)
@@ -148,21 +149,31 @@ static void share_sequences(int n_tiers, const double *fraction, int n, int64_t 
     }
 }
 
+/* Fills the cell of `batch` and gives out its sequences; the diagonal's batches, which take each other's pages, are all cut alike. */
+static void share_cell(struct placement *pl, const struct policy *p, int layer, int64_t row, int64_t *given)
+{
+    for (int k = 0; k < pl->n_batches; k++) {
+        int first = layer * pl->n_batches * TIERS_MAX, cell = first + k * TIERS_MAX;
+        if (k > 0 && pl->paged) {
+            memcpy(&pl->cache_count[cell], &pl->cache_count[first], TIERS_MAX * sizeof *pl->cache_count);
+            memcpy(&pl->cache_stride[cell], &pl->cache_stride[first], TIERS_MAX * sizeof *pl->cache_stride);
+            continue;
+        }
+        share_sequences(pl->n_tiers, p->fraction[CLASS_CACHE], pl->batch_size, given, &pl->cache_count[cell]);
+        for (int u = 0; u < pl->n_tiers; u++) {
+            int64_t stride = pl->cache_count[cell + u] * row;
+            pl->cache_stride[cell + u] = u == pl->n_tiers - 1 ? round_up(stride, DISK_ALIGN) : stride;
+        }
+    }
+}
+
 static void share_cache(struct placement *pl, const struct arch *a, const struct policy *p)
 {
     int64_t given[TIERS_MAX] = {0}, all = 0;
     for (int i = 0; i < pl->n_layers; i++) {
         int64_t row = cache_row_bytes(&a->layer[i], pl->cache);
-        if (row == 0)
-            continue;
-        for (int k = 0; k < pl->n_batches; k++) {
-            int cell = (i * pl->n_batches + k) * TIERS_MAX;
-            share_sequences(pl->n_tiers, p->fraction[CLASS_CACHE], pl->batch_size, given, &pl->cache_count[cell]);
-            for (int u = 0; u < pl->n_tiers; u++) {
-                int64_t stride = pl->cache_count[cell + u] * row;
-                pl->cache_stride[cell + u] = u == pl->n_tiers - 1 ? round_up(stride, DISK_ALIGN) : stride;
-            }
-        }
+        if (row > 0)
+            share_cell(pl, p, i, row, given);
     }
     for (int u = 0; u < pl->n_tiers; u++)
         all += given[u];
@@ -172,11 +183,18 @@ static void share_cache(struct placement *pl, const struct arch *a, const struct
 
 static void share_hidden(struct placement *pl, const struct policy *p)
 {
-    int64_t given[TIERS_MAX] = {0};
-    for (int k = 0; k < pl->n_batches; k++)
-        share_sequences(pl->n_tiers, p->fraction[CLASS_ACTIVATION], pl->batch_size, given, &pl->hidden_count[k * TIERS_MAX]);
+    int64_t given[TIERS_MAX] = {0}, all = 0;
+    for (int k = 0; k < pl->n_batches; k++) {
+        int32_t *count = &pl->hidden_count[k * TIERS_MAX];
+        if (k > 0 && pl->paged)
+            memcpy(count, pl->hidden_count, TIERS_MAX * sizeof *count);
+        else
+            share_sequences(pl->n_tiers, p->fraction[CLASS_ACTIVATION], pl->batch_size, given, count);
+    }
     for (int u = 0; u < pl->n_tiers; u++)
-        pl->realised[CLASS_ACTIVATION][u] = (double)given[u] / ((double)pl->n_batches * pl->batch_size);
+        all += given[u];
+    for (int u = 0; u < pl->n_tiers; u++)
+        pl->realised[CLASS_ACTIVATION][u] = (double)given[u] / (double)all;
 }
 
 /* -- regions ---------------------------------------------------------------------------------------------------------- */
@@ -252,25 +270,34 @@ static void size_cache(struct placement *pl)
             int64_t below = 0;
             for (int u = at + 1; u < pl->n_tiers; u++)
                 below += stride[u] * pl->cache_tokens;
-            pl->region_bytes[at][REGION_CACHE] += stride[at] * pl->cache_tokens;
+            if (!pl->paged)
+                pl->region_bytes[at][REGION_CACHE] += stride[at] * pl->cache_tokens;
+            else if (cell % pl->n_batches == 0)
+                pl->region_bytes[at][REGION_CACHE] += stride[at] * pl->layer_cache_tokens;
             pl->cache_slot_bytes[at] = max64(pl->cache_slot_bytes[at], round_up(below, DISK_ALIGN));
         }
     for (int at = 0; at < pl->n_tiers - 1; at++)
         pl->region_bytes[at][REGION_CACHE_SLOTS] = 2 * pl->cache_slot_bytes[at];
 }
 
-/* Hidden states of one batch on the disk start at a multiple of DISK_ALIGN. */
+int64_t placement_hidden_bytes(const struct placement *pl, int batch, int tier, int64_t tokens)
+{
+    int64_t bytes = placement_hidden_count(pl, batch, tier) * tokens * pl->hidden_row_bytes;
+    return tier == 0 ? bytes : round_up(bytes, DISK_ALIGN);
+}
+
 static void size_hidden(struct placement *pl)
 {
-    int64_t sequence = pl->prompt_tokens * pl->hidden_row_bytes;
     for (int k = 0; k < pl->n_batches; k++)
         for (int at = 0; at < pl->n_tiers; at++) {
-            const int32_t *count = &pl->hidden_count[k * TIERS_MAX];
-            int64_t below = 0;
+            int64_t below = 0, *region = &pl->region_bytes[at][REGION_ACTIVATIONS];
             for (int u = at + 1; u < pl->n_tiers; u++)
-                below += round_up(count[u] * sequence, DISK_ALIGN);
-            pl->region_bytes[at][REGION_ACTIVATIONS] +=
-                at == 0 ? count[0] * sequence : round_up(count[at] * sequence, DISK_ALIGN);
+                below += placement_hidden_bytes(pl, k, u, pl->prompt_tokens);
+            if (!pl->paged)
+                *region += placement_hidden_bytes(pl, k, at, pl->prompt_tokens);
+            else /* a row each, and whole prompts for those that enter */
+                *region += placement_hidden_bytes(pl, k, at, 1) +
+                           (k < pl->entering_most ? placement_hidden_bytes(pl, k, at, pl->prompt_tokens) : 0);
             pl->hidden_slot_bytes[at] = max64(pl->hidden_slot_bytes[at], below);
         }
     for (int at = 0; at < pl->n_tiers - 1; at++)
@@ -289,6 +316,9 @@ enum status placement_new(struct placement *out, const struct arch *a, const str
                               .cache = policy_cache_format(p, &hw->compute[0]),
                               .prompt_tokens = w->prompt_tokens,
                               .cache_tokens = cache_tokens(w),
+                              .paged = p->schedule == SCHEDULE_DIAGONAL,
+                              .layer_cache_tokens = stream_cache_tokens(w, p),
+                              .entering_most = stream_entering_most(w, p),
                               .hidden_row_bytes = hidden_row_bytes(a, &hw->compute[0])};
     out->cut = calloc((size_t)a->n_layers * LAYER_TENSORS_MAX, sizeof *out->cut);
     out->cache_count = calloc(cells, sizeof *out->cache_count);
@@ -351,17 +381,17 @@ const struct row_cut *placement_cut(const struct placement *pl, int layer, int t
 
 int placement_cache_count(const struct placement *pl, int layer, int batch, int tier)
 {
-    return pl->cache_count[(layer * pl->n_batches + batch) * TIERS_MAX + tier];
+    return pl->cache_count[(layer * pl->n_batches + batch % pl->n_batches) * TIERS_MAX + tier];
 }
 
 int64_t placement_cache_stride(const struct placement *pl, int layer, int batch, int tier)
 {
-    return pl->cache_stride[(layer * pl->n_batches + batch) * TIERS_MAX + tier];
+    return pl->cache_stride[(layer * pl->n_batches + batch % pl->n_batches) * TIERS_MAX + tier];
 }
 
 int placement_hidden_count(const struct placement *pl, int batch, int tier)
 {
-    return pl->hidden_count[batch * TIERS_MAX + tier];
+    return pl->hidden_count[batch % pl->n_batches * TIERS_MAX + tier];
 }
 
 enum status placement_realise(const struct arch *a, const struct hardware *hw, const struct workload *w, struct policy *p,

@@ -7,6 +7,7 @@
 #ifndef BALLAST_MODEL_PLACEMENT_H
 #define BALLAST_MODEL_PLACEMENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "model/arch.h"
@@ -58,7 +59,10 @@ struct row_cut {
 };
 
 struct placement {
-    int n_tiers, n_layers, n_batches, batch_size;
+    int n_tiers, n_layers, n_batches, batch_size; /* n_batches: under way at once; any other batch number counts modulo it */
+    bool paged;                                   /* diagonal: a layer's batches are alike and share pages of cache */
+    int64_t layer_cache_tokens;                   /* cache of all batches of a layer on a tier, in tokens of one batch */
+    int64_t entering_most;                        /* batches whose whole prompt's hidden states are there at once */
     enum format weights, cache;
     int64_t prompt_tokens, cache_tokens, hidden_row_bytes;
     struct row_cut *cut;   /* (n_layers, LAYER_TENSORS_MAX), absolute rows; only placed tensors */
@@ -82,6 +86,8 @@ const struct row_cut *placement_cut(const struct placement *pl, int layer, int t
 int placement_cache_count(const struct placement *pl, int layer, int batch, int tier);
 int64_t placement_cache_stride(const struct placement *pl, int layer, int batch, int tier);
 int placement_hidden_count(const struct placement *pl, int batch, int tier);
+/* Where they live, `tokens` rows of each sequence; below the first tier batches start at a multiple of DISK_ALIGN. */
+int64_t placement_hidden_bytes(const struct placement *pl, int batch, int tier, int64_t tokens);
 
 /* One piece of a layer's weights on its way through tier `at`'s ring: rows [row_begin, row_end) of tensor `tensor` whose home is
  * `home` (> at), at `offset` from the start of the visit; `bytes` are the rows' own, the ring leaves room for alignment. */

@@ -20,6 +20,22 @@ const char *class_name(enum tensor_class c)
     return class_names[c];
 }
 
+const char *schedule_name(enum schedule_kind k)
+{
+    static const char *const names[SCHEDULE_COUNT] = {"zigzag", "row", "diagonal"};
+    return names[k];
+}
+
+bool schedule_named(const char *name, enum schedule_kind *out)
+{
+    for (int k = 0; k < SCHEDULE_COUNT; k++)
+        if (strcmp(name, schedule_name((enum schedule_kind)k)) == 0) {
+            *out = (enum schedule_kind)k;
+            return true;
+        }
+    return false;
+}
+
 void policy_default(struct policy *p, int n_tiers)
 {
     (void)n_tiers; /* all on tier 0, whatever lies below */
@@ -95,8 +111,8 @@ enum status policy_check(const struct policy *p, const struct hardware *hw, cons
         return error_set(err, STATUS_INVALID,
                          "%s: attention_near_cache: expected false, as %s has no compute unit on its second tier", where,
                          hw->name);
-    if (p->schedule != SCHEDULE_ZIGZAG && p->schedule != SCHEDULE_ROW)
-        return error_set(err, STATUS_INVALID, "%s: schedule: expected zigzag or row, found %d", where, (int)p->schedule);
+    if ((int)p->schedule < 0 || p->schedule >= SCHEDULE_COUNT)
+        return error_set(err, STATUS_INVALID, "%s: schedule: expected " SCHEDULE_NAMES ", found %d", where, (int)p->schedule);
     return STATUS_OK;
 }
 
@@ -143,12 +159,8 @@ static enum status read_schedule(const struct json_object *root, enum schedule_k
     enum status status = json_text(root, "schedule", text, sizeof text, err);
     if (status)
         return status;
-    if (strcmp(text, "zigzag") == 0)
-        *out = SCHEDULE_ZIGZAG;
-    else if (strcmp(text, "row") == 0)
-        *out = SCHEDULE_ROW;
-    else
-        return json_complain(root, "schedule", err, "expected \"zigzag\" or \"row\", found \"%s\"", text);
+    if (!schedule_named(text, out))
+        return json_complain(root, "schedule", err, "expected \"zigzag\", \"row\" or \"diagonal\", found \"%s\"", text);
     return STATUS_OK;
 }
 
@@ -250,7 +262,7 @@ void policy_print(const struct policy *p, const struct hardware *hw, FILE *out)
         print_fractions(out, (enum tensor_class)c, p->fraction[c], hw);
     fprintf(out, "  \"weight_bits\": %d,\n  \"cache_bits\": %d,\n", p->weight_bits, p->cache_bits);
     fprintf(out, "  \"attention_near_cache\": %s,\n", p->attention_near_cache ? "true" : "false");
-    fprintf(out, "  \"schedule\": \"%s\",\n", p->schedule == SCHEDULE_ROW ? "row" : "zigzag");
+    fprintf(out, "  \"schedule\": \"%s\",\n", schedule_name(p->schedule));
     fprintf(out, "  \"overlap\": %s,\n  \"prefetch\": %d\n}\n", p->overlap ? "true" : "false", p->prefetch);
 }
 
@@ -345,17 +357,19 @@ static void add_percent(char *buf, size_t n, double fraction, const char *before
 
 char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf, size_t n)
 {
-    char text[160];
+    char text[160], schedule[32] = "";
     if (n == 0)
         return buf;
+    if (p->schedule != SCHEDULE_ZIGZAG)
+        snprintf(schedule, sizeof schedule, " --schedule %s", schedule_name(p->schedule));
     snprintf(buf, n, "--gpu-batch-size %d --num-gpu-batches %d --percent \"", p->gpu_batch_size, p->num_gpu_batches);
     for (int c = 0; c < CLASS_COUNT; c++) {
         add_percent(buf, n, p->fraction[c][0], c ? " " : "");
         add_percent(buf, n, hw->n_tiers > 2 ? p->fraction[c][1] : 0, " ");
     }
     snprintf(text, sizeof text, "\"%s%s%s%s%s --prefetch %d", p->weight_bits == 4 ? " --compress-weight" : "",
-             p->cache_bits == 4 ? " --compress-cache" : "", p->attention_near_cache ? " --cpu-cache-compute" : "",
-             p->schedule == SCHEDULE_ROW ? " --schedule row" : "", p->overlap ? "" : " --no-overlap", p->prefetch);
+             p->cache_bits == 4 ? " --compress-cache" : "", p->attention_near_cache ? " --cpu-cache-compute" : "", schedule,
+             p->overlap ? "" : " --no-overlap", p->prefetch);
     add(buf, n, text);
     return buf;
 }

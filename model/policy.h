@@ -13,7 +13,15 @@
 enum tensor_class { CLASS_WEIGHT, CLASS_CACHE, CLASS_ACTIVATION, CLASS_COUNT };
 const char *class_name(enum tensor_class c); /* "weights", "cache", "activations" */
 
-enum schedule_kind { SCHEDULE_ZIGZAG, SCHEDULE_ROW }; /* row: one batch at a time through all layers and steps */
+enum schedule_kind {
+    SCHEDULE_ZIGZAG,   /* all batches of the block take each step together */
+    SCHEDULE_ROW,      /* one batch at a time through all layers and steps */
+    SCHEDULE_DIAGONAL, /* batches at different steps: as one ends another enters (stream.h) */
+    SCHEDULE_COUNT
+};
+const char *schedule_name(enum schedule_kind k);                /* "zigzag", "row", "diagonal" */
+bool schedule_named(const char *name, enum schedule_kind *out); /* false: no such schedule */
+#define SCHEDULE_NAMES "zigzag, row or diagonal"
 
 struct policy {
     int gpu_batch_size;                      /* sequences computed together */

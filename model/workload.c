@@ -8,6 +8,8 @@ enum status workload_check(const struct workload *w, int64_t max_positions, stru
         return error_set(err, STATUS_INVALID, "prompt length: expected at least 1 token, found %" PRId64, w->prompt_tokens);
     if (w->gen_tokens < 1)
         return error_set(err, STATUS_INVALID, "generated tokens: expected at least 1, found %" PRId64, w->gen_tokens);
+    if (w->sequences < 0)
+        return error_set(err, STATUS_INVALID, "sequences: expected 0 or more, found %" PRId64, w->sequences);
     if (max_positions <= 0) /* a model without a limit */
         return STATUS_OK;
     /* The last generated token is never fed back, so s + n - 1 positions are used. Written so that nothing overflows. */

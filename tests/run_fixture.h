@@ -28,7 +28,7 @@ static inline void run_prompts(const struct fixture *f, const struct arch *a, co
                                int weight_bits, int cache_bits, struct prompt_logits *out)
 {
     struct hardware hw = test_machine(2, math);
-    struct workload w = {12, 1};
+    struct workload w = {12, 1, 0};
     struct policy p;
     struct placement pl;
     struct prediction prediction = {0};

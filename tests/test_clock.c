@@ -238,7 +238,7 @@ static void assert_busy(const char *percent, bool near, bool overlap, enum sched
 {
     struct arch a = {0};
     struct hardware hw = test_machine(3, "bf16");
-    struct workload w = {64, 5};
+    struct workload w = {64, 5, 12};
     struct policy p;
     struct placement pl;
     struct schedule s;
@@ -252,7 +252,7 @@ static void assert_busy(const char *percent, bool near, bool overlap, enum sched
     policy_default(&p, 3);
     cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
     p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
+    p.num_gpu_batches = kind == SCHEDULE_DIAGONAL ? 2 : 3; /* 12 sequences each: 3 batches */
     p.attention_near_cache = near;
     p.overlap = overlap;
     p.schedule = kind;
@@ -277,7 +277,7 @@ static void assert_busy(const char *percent, bool near, bool overlap, enum sched
 
 Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
 {
-    static const enum schedule_kind kinds[] = {SCHEDULE_ZIGZAG, SCHEDULE_ROW};
+    static const enum schedule_kind kinds[] = {SCHEDULE_ZIGZAG, SCHEDULE_ROW, SCHEDULE_DIAGONAL};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
         for (int overlap = 0; overlap < 2; overlap++) {
             assert_busy("0 0 0 0 0 0", false, overlap, kinds[k]);

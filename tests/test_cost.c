@@ -63,7 +63,7 @@ Test(cost, weights_on_the_disk_cross_the_link_once_a_step)
 {
     struct arch a = load("opt-125m");
     struct hardware hw = test_machine(2, "f32");
-    struct workload w = {32, 5};
+    struct workload w = {32, 5, 0};
     struct policy p;
     policy_default(&p, 2);
     p.gpu_batch_size = 4;
@@ -81,7 +81,7 @@ Test(cost, a_cache_on_the_disk_is_written_in_prefill_and_read_whole_in_decode)
 {
     struct arch a = load("opt-125m");
     struct hardware hw = test_machine(2, "bf16");
-    struct workload w = {32, 5};
+    struct workload w = {32, 5, 0};
     struct policy p;
     policy_default(&p, 2);
     p.gpu_batch_size = 4;
@@ -98,7 +98,7 @@ Test(cost, attention_near_the_cache_moves_queries_not_the_cache)
 {
     struct arch a = load("opt-125m");
     struct hardware hw = test_machine(3, "bf16");
-    struct workload w = {32, 5};
+    struct workload w = {32, 5, 0};
     struct policy p;
     policy_default(&p, 3);
     p.gpu_batch_size = 4;
@@ -135,7 +135,7 @@ Test(cost, a_profile_without_the_needed_rate_is_refused_by_name)
 {
     struct arch a = load("opt-125m");
     struct hardware hw = test_machine(2, "f32");
-    struct workload w = {32, 5};
+    struct workload w = {32, 5, 0};
     struct policy p;
     struct cost c;
     struct error err = {0};

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "executor/run.h"
+#include "model/stream.h"
 #include "tests/fixture.h"
 #include "tests/machine.h"
 
@@ -36,7 +37,7 @@ static void compare_logits(int64_t sequence, int64_t position, int64_t begin, in
 static enum status run_fixture(const struct fixture *f, const struct hardware *hw, const struct policy *p, struct outcome *o,
                                struct trace *trace, struct error *err)
 {
-    struct workload w = {12, f->new_tokens};
+    struct workload w = {12, f->new_tokens, FIXTURE_PROMPTS}; /* the diagonal serves them all at once */
     struct placement pl;
     struct prediction prediction = {0};
     struct runner *r = NULL;
@@ -52,7 +53,7 @@ static enum status run_fixture(const struct fixture *f, const struct hardware *h
                              .logits = compare_logits,
                              .arg = o};
     sampling_default(&ro.sampling);
-    int64_t block = policy_block(p);
+    int64_t block = stream_sequences(&w, p);
     s = runner_open(&r, &ro, err);
     for (int64_t first = 0; first < FIXTURE_PROMPTS && s == STATUS_OK; first += block) {
         int64_t n = FIXTURE_PROMPTS - first < block ? FIXTURE_PROMPTS - first : block;
@@ -121,6 +122,15 @@ static const struct placed PLACED[] = {
     {3, "10 40 30 40 0 60", 4, 1, true, SCHEDULE_ROW, 1, true},
     {3, "50 20 25 50 60 0", 2, 2, true, SCHEDULE_ZIGZAG, 3, false},
     {3, "0 30 0 100 100 0", 3, 1, true, SCHEDULE_ZIGZAG, 3, true},
+    {2, "100 0 100 0 100 0", 1, 2, false, SCHEDULE_DIAGONAL, 3, true},
+    {2, "30 0 0 0 0 0", 1, 2, false, SCHEDULE_DIAGONAL, 3, true},
+    {2, "0 0 50 0 50 0", 1, 3, false, SCHEDULE_DIAGONAL, 2, true},
+    {2, "20 0 30 0 40 0", 3, 1, false, SCHEDULE_DIAGONAL, 1, true}, /* one after the other, the second filled up */
+    {2, "20 0 30 0 40 0", 2, 2, false, SCHEDULE_DIAGONAL, 3, false},
+    {3, "20 30 20 30 50 20", 1, 4, false, SCHEDULE_DIAGONAL, 3, true},
+    {3, "0 0 0 0 0 0", 2, 2, true, SCHEDULE_DIAGONAL, 3, true},
+    {3, "10 40 0 50 0 60", 1, 2, true, SCHEDULE_DIAGONAL, 3, true},
+    {3, "50 20 25 50 60 0", 1, 3, true, SCHEDULE_DIAGONAL, 4, true},
 };
 enum { N_PLACED = sizeof PLACED / sizeof PLACED[0] };
 
@@ -150,8 +160,8 @@ static void every_placement(const char *model)
         struct outcome o;
         struct error err = {0};
         char what[128];
-        snprintf(what, sizeof what, "%s, %d tiers, %s, %dx%d%s", model, c->n_tiers, c->percent, c->batch, c->batches,
-                 c->near ? ", near the cache" : "");
+        snprintf(what, sizeof what, "%s, %d tiers, %s, %dx%d, %s%s", model, c->n_tiers, c->percent, c->batch, c->batches,
+                 schedule_name(c->schedule), c->near ? ", near the cache" : "");
         cr_assert_eq(run_fixture(&f, &hw, &p, &o, NULL, &err), STATUS_OK, "%s: %s", what, err.text);
         assert_same_tokens(&f, &o, what);
         cr_assert_eq(o.logits, expected_logits(&f), "%s: %lld logits were compared", what, (long long)o.logits);
@@ -234,7 +244,7 @@ Test(executor, the_trace_has_every_operation_after_what_it_waited_for)
     struct outcome o;
     struct error err = {0};
     struct trace t;
-    struct workload w = {12, 12};
+    struct workload w = {12, 12, 0};
     struct placement pl;
     struct schedule schedule;
     trace_init(&t);
@@ -292,7 +302,7 @@ Test(executor, runs_the_operations_that_are_simulated_in_the_same_order)
     for (int i = 0; i < N_PLACED; i++) {
         struct hardware hw = test_machine(PLACED[i].n_tiers, "f32");
         struct policy p = placed_policy(&PLACED[i], &hw);
-        struct workload w = {12, f.new_tokens};
+        struct workload w = {12, f.new_tokens, FIXTURE_PROMPTS};
         struct prediction prediction = {0};
         struct placement pl;
         struct schedule schedule;
@@ -356,7 +366,7 @@ Test(executor, a_missing_scratch_directory_is_named)
     struct hardware hw = test_machine(2, "f32");
     struct policy p;
     struct placement pl;
-    struct workload w = {12, 12};
+    struct workload w = {12, 12, 0};
     struct prediction prediction = {0};
     struct runner *r;
     struct error err = {0};

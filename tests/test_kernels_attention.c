@@ -90,8 +90,13 @@ static struct cache cache_new(const struct attention_case *t)
     const int64_t vector = format_vector_bytes(t->format, width_of(t)), context = t->first + t->tokens;
     struct cache c = {.memory = guarded_new(2 * vector * context * t->sequences, t->shift)};
 
-    c.view = (struct cache_view){t->format, (char *)c.memory.data, t->sequence_major ? 2 * vector : 2 * vector * t->sequences,
-                                 t->sequence_major ? 2 * vector * context : 2 * vector, vector};
+    c.view = (struct cache_view){t->format,
+                                 (char *)c.memory.data,
+                                 t->sequence_major ? 2 * vector : 2 * vector * t->sequences,
+                                 t->sequence_major ? 2 * vector * context : 2 * vector,
+                                 vector,
+                                 NULL,
+                                 0};
     return c;
 }
 

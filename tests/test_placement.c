@@ -69,7 +69,7 @@ Test(placement, random_policies_keep_every_row_and_sequence_and_the_predicted_pe
         struct arch a = {0};
         struct error err = {0};
         struct hardware hw = test_machine(2 + i % 2, "bf16");
-        struct workload w = {64 + (int64_t)(uniform() * 500), 1 + (int64_t)(uniform() * 64)};
+        struct workload w = {64 + (int64_t)(uniform() * 500), 1 + (int64_t)(uniform() * 64), 0};
         struct policy p;
         struct cost c;
         struct prediction predicted;
@@ -120,7 +120,7 @@ Test(placement, shortened_percentages_place_nearly_the_same_and_fit)
         struct arch a = {0};
         struct error err = {0};
         struct hardware hw = test_machine(2 + i % 2, "bf16");
-        struct workload w = {64, 8};
+        struct workload w = {64, 8, 0};
         struct policy p, q;
         cr_assert_eq(arch_load(&a, "opt-6.7b", &err), STATUS_OK, "%s", err.text);
         policy_default(&p, hw.n_tiers);
@@ -149,7 +149,7 @@ Test(placement, shortened_percentages_place_nearly_the_same_and_fit)
     hw.tier[0].capacity_bytes = hw.tier[1].capacity_bytes = 1LL << 40;
     p.fraction[CLASS_WEIGHT][0] = 0.23401234567;
     p.fraction[CLASS_WEIGHT][1] = 1 - 0.23401234567;
-    cr_assert_eq(placement_shorten(&a, &hw, &(struct workload){64, 8}, &p, NULL), STATUS_OK);
+    cr_assert_eq(placement_shorten(&a, &hw, &(struct workload){64, 8, 0}, &p, NULL), STATUS_OK);
     cr_assert_float_eq(p.fraction[CLASS_WEIGHT][0], 0.234, 1e-12);
     arch_free(&a);
 }
@@ -158,7 +158,7 @@ Test(placement, half_the_weights_of_opt_125m_by_hand)
 {
     struct arch a = {0};
     struct hardware hw = test_machine(2, "f32");
-    struct workload w = {16, 4};
+    struct workload w = {16, 4, 0};
     struct policy p;
     cr_assert_eq(arch_load(&a, "opt-125m", NULL), STATUS_OK);
     policy_default(&p, 2);
@@ -182,7 +182,7 @@ Test(placement, what_exceeds_a_tier_is_said_in_bytes)
 {
     struct arch a = {0};
     struct hardware hw = test_machine(2, "f32");
-    struct workload w = {16, 4};
+    struct workload w = {16, 4, 0};
     struct policy p;
     struct error err = {0};
     cr_assert_eq(arch_load(&a, "opt-1.3b", NULL), STATUS_OK);

@@ -105,7 +105,7 @@ static const struct {
     {"\"weight_bits\": 4", "\"weight_bits\": 8", "p.json:7: key 'weight_bits': expected 4 or 16, found 8"},
     {"\"attention_near_cache\": true", "\"attention_near_cache\": 1",
      "p.json:8: key 'attention_near_cache': expected true or false, found the number 1"},
-    {"\"row\"", "\"column\"", "p.json:9: key 'schedule': expected \"zigzag\" or \"row\", found \"column\""},
+    {"\"row\"", "\"column\"", "p.json:9: key 'schedule': expected \"zigzag\", \"row\" or \"diagonal\", found \"column\""},
     {"\"prefetch\": 2", "\"prefetch\": 0",
      "p.json:9: key 'prefetch': expected a whole number from 1 to 1024, found the number 0"},
     {"\"overlap\": false, ", "", "p.json:1: key 'overlap': expected true or false, found nothing"},

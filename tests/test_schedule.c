@@ -8,6 +8,7 @@
 #include "executor/schedule.h"
 #include "executor/sim/sim.h"
 #include "model/cost.h"
+#include "model/stream.h"
 #include "tests/machine.h"
 
 struct scene {
@@ -24,7 +25,7 @@ static void open_scene(struct scene *c, const char *model, int n_tiers, const ch
     struct error err = {0};
     memset(c, 0, sizeof *c);
     c->hw = test_machine(n_tiers, "bf16");
-    c->w = (struct workload){64, 4};
+    c->w = (struct workload){64, 4, 0};
     cr_assert_eq(arch_load(&c->a, model, &err), STATUS_OK, "%s", err.text);
     policy_default(&c->p, n_tiers);
     cr_assert_eq(policy_percent(&c->p, percent, &c->hw, &err), STATUS_OK, "%s", err.text);
@@ -166,10 +167,11 @@ static bool uses_ring(const struct op *op, int tier)
            ((op->kind == OP_LOAD_WEIGHTS && (op->link == tier || op->link == tier - 1)) || (compute && tier == 0));
 }
 
-/* Zig-zag visits a layer once for all batches, row by row once for each. */
+/* A pass visits a layer once. */
 static bool same_visit(const struct scene *c, const struct op *a, const struct op *b)
 {
-    return a->step == b->step && a->layer == b->layer && (c->p.schedule == SCHEDULE_ZIGZAG || a->batch == b->batch);
+    return a->layer == b->layer &&
+           stream_entry(&c->w, &c->p, a->batch) + a->step == stream_entry(&c->w, &c->p, b->batch) + b->step;
 }
 
 static void assert_rings_are_safe(const struct scene *c, const bool *before)
@@ -183,6 +185,44 @@ static void assert_rings_are_safe(const struct scene *c, const bool *before)
                     cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use ring slot %d of tier %d at once",
                               j, i, a->slot, tier);
             }
+}
+
+/* The tier whose cells of cache an operation reads or writes; -1 for none. */
+static int cells_of(const struct op *op)
+{
+    if (op->kind == OP_ATTENTION || op->kind == OP_QKV)
+        return 0;
+    if (op->kind == OP_ATTEND)
+        return 1;
+    return op->kind == OP_LOAD_CACHE || op->kind == OP_STORE_CACHE ? op->link + 1 : -1;
+}
+
+static bool share_a_page(const struct scene *c, const int32_t *page, const struct op *a, const struct op *b)
+{
+    int64_t n = stream_pages_per_batch(&c->w);
+    int64_t tokens_a = step_first_token(&c->w, a->step) + step_tokens(&c->w, a->step),
+            tokens_b = step_first_token(&c->w, b->step) + step_tokens(&c->w, b->step);
+    for (int64_t i = 0; i * CACHE_PAGE_TOKENS < tokens_a; i++)
+        for (int64_t j = 0; j * CACHE_PAGE_TOKENS < tokens_b; j++)
+            if (page[a->batch * n + i] == page[b->batch * n + j])
+                return true;
+    return false;
+}
+
+/* A page that another batch has used is free for certain when an operation takes it. */
+static void assert_pages_are_safe(const struct scene *c, const bool *before)
+{
+    size_t n = (size_t)c->s.n_ops;
+    int32_t *page;
+    cr_assert_eq(stream_pages_new(&page, &c->w, &c->p, NULL), STATUS_OK);
+    for (int32_t i = 0; i < c->s.n_ops; i++)
+        for (int32_t j = 0; j < i; j++) {
+            const struct op *a = &c->s.op[j], *b = &c->s.op[i];
+            if (a->layer == b->layer && a->batch != b->batch && cells_of(a) >= 0 && cells_of(a) == cells_of(b) &&
+                share_a_page(c, page, a, b))
+                cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use one page at once", j, i);
+        }
+    free(page);
 }
 
 static void assert_order(const struct scene *c)
@@ -206,15 +246,21 @@ Test(schedule, random_policies_never_overwrite_weights_in_use)
         int tiers = 2 + below(2);
         open_scene(&c, "tests/fixtures/opt-tiny-pre", tiers, tiers == 2 ? percent[below(4)] : percent3[below(4)], 1 + below(4),
                    1 + below(4));
-        c.w = (struct workload){12, 1 + below(4)};
+        c.w = (struct workload){12, 1 + below(4), 0};
         c.p.prefetch = 1 + below(4);
         c.p.overlap = below(5) > 0;
         c.p.attention_near_cache = tiers == 3 && below(2);
-        c.p.schedule = below(4) == 0 ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+        c.p.schedule = (enum schedule_kind)below(SCHEDULE_COUNT);
+        if (c.p.schedule == SCHEDULE_DIAGONAL) {
+            c.w = (struct workload){4 + below(12), 1 + below(6), 0};
+            c.w.sequences = c.p.gpu_batch_size * (1 + below(7));
+        }
         make(&c);
         assert_order(&c);
         bool *before = reachability(&c.s);
         assert_rings_are_safe(&c, before);
+        if (c.p.schedule == SCHEDULE_DIAGONAL)
+            assert_pages_are_safe(&c, before);
         free(before);
         close_scene(&c);
     }

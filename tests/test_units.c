@@ -158,7 +158,7 @@ Test(workload, positions_are_prompt_plus_generated_less_one)
 Test(workload, lengths_are_positive_and_sums_do_not_overflow)
 {
     struct workload none = {.prompt_tokens = 0, .gen_tokens = 1}, silent = {.prompt_tokens = 1, .gen_tokens = 0};
-    struct workload huge = {.prompt_tokens = INT64_MAX, .gen_tokens = INT64_MAX}, long_answer = {1, INT64_MAX};
+    struct workload huge = {.prompt_tokens = INT64_MAX, .gen_tokens = INT64_MAX}, long_answer = {1, INT64_MAX, 0};
     cr_assert_eq(workload_check(&none, 2048, NULL), STATUS_INVALID);
     cr_assert_eq(workload_check(&silent, 2048, NULL), STATUS_INVALID);
     cr_assert_eq(workload_check(&huge, INT64_MAX, NULL), STATUS_INVALID);

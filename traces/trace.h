@@ -74,7 +74,7 @@ enum status trace_write_chrome(const struct trace *const *traces, int n, const c
 /* -- summaries, shared by validate, plots and reports --------------------------------------------------------------- */
 
 struct trace_summary {
-    double total_s, prefill_s, decode_s;   /* prefill = steps 0; decode = the rest */
+    double total_s, prefill_s, decode_s;   /* prefill = passes with a batch at step 0; decode = the rest */
     double busy_s[2][TRACE_RESOURCES_MAX]; /* per phase */
     double bytes[TRACE_RESOURCES_MAX];
     int busiest; /* resource with the largest total busy time */

@@ -84,7 +84,7 @@ struct vector_kernels {
     void (*product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor,
                     float *c, int64_t ldc, int64_t rows, int64_t width);
     void (*soften_block)(float *score, int64_t keys, float *max, float *sum, float *shrink);
-    void (*expand_block)(const struct job *a, const char *first, int64_t head, int64_t n, float *out);
+    void (*expand_block)(const struct job *a, const char *base, int64_t key, int64_t head, int64_t n, float *out);
 };
 
 #define TABLE(w)                                                                                                                 \
@@ -347,10 +347,10 @@ static void mask_block(const struct job *a, const struct block *b, int64_t key, 
 static void add_keys(const struct job *a, const struct block *b, int64_t key, int64_t n)
 {
     const struct vector_kernels *k = a->kernel;
-    const char *first = a->cache->base + b->sequence * a->cache->sequence_stride + key * a->cache->token_stride;
+    const char *base = a->cache->base + b->sequence * a->cache->sequence_stride;
 
-    k->expand_block(a, first, b->kv_head, n, b->key);
-    k->expand_block(a, first + a->cache->value_offset, b->kv_head, n, b->value);
+    k->expand_block(a, base, key, b->kv_head, n, b->key);
+    k->expand_block(a, base + a->cache->value_offset, key, b->kv_head, n, b->value);
     k->product(b->key, a->padded, 1, b->q, BLOCK, a->padded, NULL, b->score, BLOCK, (n + 3) / 4 * 4, BLOCK);
     mask_block(a, b, key, n);
     k->soften_block(b->score, n, b->max, b->sum, b->shrink);
@@ -448,7 +448,7 @@ static void store_task(void *arg, int task, int thread)
 
     (void)thread;
     for (int64_t r = task * s->rows_per_task; r < min64((task + 1) * s->rows_per_task, s->rows); r++) {
-        char *key = c->base + r / s->tokens * c->sequence_stride + (s->first + r % s->tokens) * c->token_stride;
+        char *key = c->base + r / s->tokens * c->sequence_stride + cache_row(c, s->first + r % s->tokens) * c->token_stride;
         store_vector(c->format, s->k + r * s->ld, s->width, key);
         store_vector(c->format, s->v + r * s->ld, s->width, key + c->value_offset);
     }

@@ -118,12 +118,13 @@ VEC_INLINE void V(widen_groups)(const char *vector, int64_t width, float *out)
         out[i] = f16_load(groups, i);
 }
 
-/* The vectors at `first`, one token_stride apart; behind the n-th the n-th again, whose results nobody uses. */
-VEC_INLINE void V(open_tokens)(const struct job *a, enum format format, const char *first, int64_t n, const struct decode *d,
-                               struct source *token)
+/* The vectors of tokens at, at + 1, ...; behind the n-th the n-th again, whose results nobody uses. */
+VEC_INLINE void V(open_tokens)(const struct job *a, enum format format, const char *base, int64_t at, int64_t n,
+                               const struct decode *d, struct source *token)
 {
     for (int64_t t = 0; t < TOGETHER; t++) {
-        token[t] = (struct source){first + (t < n ? t : n - 1) * a->cache->token_stride, d->group + t * group_floats(a->shape)};
+        const int64_t row = cache_row(a->cache, at + (t < n ? t : n - 1));
+        token[t] = (struct source){base + row * a->cache->token_stride, d->group + t * group_floats(a->shape)};
         if (format == FORMAT_Q4)
             V(widen_groups)(token[t].vector, a->width, d->group + t * group_floats(a->shape));
     }
@@ -150,14 +151,14 @@ VEC_INLINE void V(prefetch_next)(const struct job *a, enum format format, const 
         prefetch_slice(format, token[t].vector + TOGETHER * a->cache->token_stride, kv_head * e, e);
 }
 
-/* Tokens t..t+TOGETHER-1 of the tile, whose keys (or, to add, values) are at `first`; n of them exist. */
-VEC_INLINE void V(visit_tokens)(const struct job *a, enum format format, const char *first, int64_t n, int64_t t, bool add,
-                                const struct decode *d, const struct state *s)
+/* Tokens t..t+TOGETHER-1 of the tile, the cache's tokens from `at` on with keys (or, to add, values) from `base` on; n of them exist. */
+VEC_INLINE void V(visit_tokens)(const struct job *a, enum format format, const char *base, int64_t at, int64_t n, int64_t t,
+                                bool add, const struct decode *d, const struct state *s)
 {
     const int64_t group = a->shape->heads / a->shape->kv_heads, e = a->shape->head_dim, padded = a->padded;
     struct source token[TOGETHER], wide[TOGETHER];
 
-    V(open_tokens)(a, format, first, n, d, token);
+    V(open_tokens)(a, format, base, at, n, d, token);
     for (int64_t g = 0; g < a->shape->kv_heads; g++) {
         const bool direct = group == 1 && e == padded;
         V(prefetch_next)(a, format, token, g);
@@ -201,20 +202,19 @@ VEC_INLINE void V(soften_tile)(float *score, float *max, float *sum, float *acc,
 VEC_INLINE void V(decode_chunk_of)(const struct job *a, enum format format, const char *base, int64_t from, int64_t to,
                                    const struct decode *d, const struct state *s)
 {
-    const int64_t heads = a->shape->heads, stride = a->cache->token_stride;
+    const int64_t heads = a->shape->heads;
 
     for (int64_t t0 = from; t0 < to; t0 += DECODE_TILE) {
         const int64_t n = to - t0 < DECODE_TILE ? to - t0 : DECODE_TILE;
-        const char *key = base + t0 * stride;
         for (int64_t t = 0; t < n; t += TOGETHER)
-            V(visit_tokens)(a, format, key + t * stride, n - t, t, false, d, s);
+            V(visit_tokens)(a, format, base, t0 + t, n - t, t, false, d, s);
         for (int64_t h = 0; h < heads; h++) {
             for (int64_t t = n; t < DECODE_TILE; t++)
                 d->score[h * DECODE_TILE + t] = -INFINITY;
             V(soften_tile)(d->score + h * DECODE_TILE, s->max + h, s->sum + h, s->acc + h * a->padded, a->padded);
         }
         for (int64_t t = 0; t < n; t += TOGETHER)
-            V(visit_tokens)(a, format, key + a->cache->value_offset + t * stride, n - t, t, true, d, s);
+            V(visit_tokens)(a, format, base + a->cache->value_offset, t0 + t, n - t, t, true, d, s);
     }
 }
 
@@ -315,10 +315,11 @@ VEC_FN static void V(soften_block)(float *score, int64_t keys, float *max, float
     }
 }
 
-VEC_FN static void V(expand_block)(const struct job *a, const char *first, int64_t head, int64_t n, float *out)
+VEC_FN static void V(expand_block)(const struct job *a, const char *base, int64_t key, int64_t head, int64_t n, float *out)
 {
     const int64_t e = a->shape->head_dim;
 
-    for (int64_t j = 0; j < n; j++, first += a->cache->token_stride, out += a->padded)
-        V(expand)(a->cache->format, first, a->width, head * e, e, a->padded, out);
+    for (int64_t j = 0; j < n; j++, out += a->padded)
+        V(expand)
+    (a->cache->format, base + cache_row(a->cache, key + j) * a->cache->token_stride, a->width, head * e, e, a->padded, out);
 }

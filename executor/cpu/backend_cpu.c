@@ -152,7 +152,10 @@ static void attend_segments(struct backend_state *b, const struct layer *l, cons
         if (n <= 0)
             continue;
         int64_t row = cache_row_bytes(l, b->cache);
-        struct cache_view view = {b->cache, seg->base + (from - seg->begin) * row, seg->token_stride, row, row / 2};
+        struct cache_view view = {b->cache,          seg->base + (from - seg->begin) * row,
+                                  seg->token_stride, row,
+                                  row / 2,           seg->page,
+                                  seg->page_tokens};
         float *q = qkv + (from - begin) * batch->tokens * b->qkv_width;
         cache_store(b->pool, &view, n, batch->first, batch->tokens, b->kv_width, q + b->q_width, q + b->q_width + b->kv_width,
                     b->qkv_width);

@@ -75,7 +75,15 @@ struct cache_view {
     enum format format; /* F32, F16 or Q4 */
     char *base;
     int64_t token_stride, sequence_stride, value_offset;
+    /* Paged: row of token t is page[t / page_tokens] * page_tokens + t % page_tokens instead of t. NULL: not. */
+    const int32_t *page;
+    int64_t page_tokens;
 };
+/* The row of a token, in units of token_stride. */
+static inline int64_t cache_row(const struct cache_view *c, int64_t token)
+{
+    return c->page ? c->page[token / c->page_tokens] * c->page_tokens + token % c->page_tokens : token;
+}
 
 /* Stores rows k, v (sequences, tokens, G*e; leading dimension ld floats between tokens, sequences*tokens rows) as tokens first..first+tokens-1. */
 void cache_store(struct pool *p, const struct cache_view *c, int64_t sequences, int64_t first, int64_t tokens, int64_t width,

@@ -95,7 +95,7 @@ static void ref_head(const struct attention_shape *s, const struct cache_view *c
         sum[j] = 0.0;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t t = from; t <= to; t++) {
-            const char *key = base + t * c->token_stride;
+            const char *key = base + cache_row(c, t) * c->token_stride;
             double score = 0.0;
             for (int64_t j = 0; j < s->head_dim; j++)
                 score += q[j] * cached(c->format, key, width, begin + j);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "executor/sim/clock.h"
+#include "model/stream.h"
 
 void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s)
 {
@@ -16,8 +17,13 @@ void trace_describe(struct trace *t, enum trace_origin origin, const struct run_
     snprintf(t->model, sizeof t->model, "%s", s->arch->name);
     snprintf(t->workload, sizeof t->workload, "prompt=%lld gen=%lld block=%dx%d", (long long)s->workload->prompt_tokens,
              (long long)s->workload->gen_tokens, s->policy->gpu_batch_size, s->policy->num_gpu_batches);
+    if (s->workload->sequences > 0) {
+        size_t used = strlen(t->workload);
+        snprintf(t->workload + used, sizeof t->workload - used, " sequences=%lld", (long long)s->workload->sequences);
+    }
     policy_flags(s->policy, s->hardware, t->policy, sizeof t->policy);
-    t->generated_tokens = policy_block(s->policy) * s->workload->gen_tokens;
+    int64_t room = stream_sequences(s->workload, s->policy), sequences = s->workload->sequences;
+    t->generated_tokens = (sequences > 0 && sequences < room ? sequences : room) * s->workload->gen_tokens;
     t->n_kinds = OP_KIND_COUNT;
     for (int k = 0; k < OP_KIND_COUNT; k++)
         snprintf(t->kind_name[k], sizeof t->kind_name[k], "%s", op_kind_name(k));
