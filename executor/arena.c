@@ -75,8 +75,12 @@ static uint64_t mapped_bytes(int64_t bytes)
     return round_up((uint64_t)bytes, (uint64_t)sysconf(_SC_PAGESIZE));
 }
 
-/* Mapped with room to move, then trimmed to a 2 MiB boundary in front and the last page behind. NULL: see errno. Pages come
- * when they are first touched, by the thread that uses them. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; glibc 2.35 */
+#endif
+
+/* Mapped with room to move, then trimmed to a 2 MiB boundary in front and the last page behind. NULL: see errno. All pages come now:
+ * zeroing those of a cache while it fills took a fifth of the first prefill. An older kernel gives them at first touch. */
 static void *map_region(int64_t bytes)
 {
     const uint64_t length = mapped_bytes(bytes), total = length + HUGE_PAGE_BYTES;
@@ -90,6 +94,12 @@ static void *map_region(int64_t bytes)
         munmap(start, head);
     munmap(start + head + length, HUGE_PAGE_BYTES - head);
     madvise(start + head, length, MADV_HUGEPAGE); /* a wish: kernels without huge pages refuse it */
+    if (madvise(start + head, length, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+        const int cause = errno;
+        munmap(start + head, length);
+        errno = cause;
+        return NULL;
+    }
     return start + head;
 }
 
