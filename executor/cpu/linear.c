@@ -21,11 +21,11 @@
 #include "model/integers.h"
 
 #define DOT_MAX_F32  8 /* above these, a panel converted for oneDNN costs less than more dot products (bench_kernels) */
-#define DOT_MAX_BF16 4
+#define DOT_MAX_BF16 6
 #define M_BLOCK      256  /* rows of x in one product */
 #define M_CHUNK      1024 /* rows of x between two conversions of a panel: bounds the scratch */
 #define TILE_PANELS  8    /* one after the other by one thread */
-#define M_STEP       16   /* rows of x are padded to this, so that oneDNN sees few shapes and never its kernels for tiny m */
+#define M_STEP       4    /* rows of x are padded to this, so that oneDNN sees few shapes and never its kernels for tiny m */
 
 static enum math effective_math(enum math math)
 {
