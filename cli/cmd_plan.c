@@ -36,6 +36,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
     char command[1024];
     table_init(&t);
     setting_columns(&t, s, o->format);
+    setting_bar_columns(&t, s, "", o->format);
     table_column(&t, "relaxed_throughput_tok_s", COLUMN_NUMBER);
     table_column(&t, "lps", COLUMN_INT);
     if (o->format != OUTPUT_MD) {
@@ -43,6 +44,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
         table_column(&t, "shadow_prices", COLUMN_TEXT);
     }
     setting_cells(&t, s, &s->prediction, o->format);
+    setting_bar_cells(&t, s, o->format);
     table_number(&t, s->plan.relaxed_throughput_tok_s);
     table_int(&t, s->plan.lps);
     setting_command(s, o, command, sizeof command);

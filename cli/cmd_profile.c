@@ -28,7 +28,7 @@ static enum status free_disk(const char *directory, int64_t *bytes, struct error
     return STATUS_OK;
 }
 
-static void print_summary(const struct hardware *hw, const struct profile_spread *spread, const char *path)
+static void print_summary(const struct hardware *hw, const struct profile_steadiness *steady, const char *path)
 {
     char a[40], b[40], c[40];
     for (int i = 0; i < hw->n_tiers - 1; i++) {
@@ -43,10 +43,10 @@ static void print_summary(const struct hardware *hw, const struct profile_spread
            u->math, units_format(m->y[m->n - 1], UNIT_FLOPS_PER_S, a, sizeof a), m->x[m->n - 1],
            units_format(m->y[0], UNIT_FLOPS_PER_S, b, sizeof b),
            units_format(u->attention_decode_bytes_per_s[FORMAT_F16], UNIT_BYTES_PER_S, c, sizeof c));
-    printf("from round to round: large reads %s to %s", units_format(spread->disk_read.low, UNIT_BYTES_PER_S, a, sizeof a),
-           units_format(spread->disk_read.high, UNIT_BYTES_PER_S, b, sizeof b));
-    printf(", products %s to %s\n", units_format(spread->product.low, UNIT_FLOPS_PER_S, a, sizeof a),
-           units_format(spread->product.high, UNIT_FLOPS_PER_S, b, sizeof b));
+    printf("from round to round: large reads %s to %s", units_format(steady->disk_read.low, UNIT_BYTES_PER_S, a, sizeof a),
+           units_format(steady->disk_read.high, UNIT_BYTES_PER_S, b, sizeof b));
+    printf(", products %s to %s\n", units_format(steady->product.low, UNIT_FLOPS_PER_S, a, sizeof a),
+           units_format(steady->product.high, UNIT_FLOPS_PER_S, b, sizeof b));
     printf("profile written to %s\n", path);
 }
 
@@ -57,7 +57,7 @@ static enum status profile(const struct options *o, struct error *err)
                                 .device_bytes = 0,
                                 .progress = say};
     struct hardware hw;
-    struct profile_spread spread = {0};
+    struct profile_steadiness steady = {0};
     double device;
     char source[160], cpu[96];
     p.threads = o->threads ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -76,7 +76,7 @@ static enum status profile(const struct options *o, struct error *err)
     }
     p.math = o->math;
     p.rounds = (int)o->repetitions;
-    p.spread = &spread;
+    p.steadiness = &steady;
     enum status status = free_disk(p.scratch_directory, &p.disk_bytes, err);
     if (status == STATUS_OK) {
         status = profile_measure(&hw, &p, err);
@@ -86,7 +86,7 @@ static enum status profile(const struct options *o, struct error *err)
         status = hardware_save(&hw, o->file, source, err);
     }
     if (status == STATUS_OK) {
-        print_summary(&hw, &spread, o->file);
+        print_summary(&hw, &steady, o->file);
     }
     return status;
 }
@@ -96,7 +96,7 @@ int cmd_profile(int argc, char **argv)
     static const struct command_usage USAGE = {
         "profile", "-o FILE [--scratch-dir DIR] [OPTIONS]",
         "Measures disk, copies, matrix products and attention on this machine, through the code that a run uses, into a hardware\n"
-        "profile: the mean of -r rounds (16, of about 3 seconds each). Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
+        "profile: the mean of -r rounds (12, of about 3 seconds each). Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
         "measured. Run nothing else meanwhile.",
         OPTION_FILE | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
     struct options o;

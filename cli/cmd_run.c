@@ -241,6 +241,7 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     table_init(&t);
     setting_columns(&t, r->s, r->o->format);
     table_column(&t, "predicted_throughput_tok_s", COLUMN_NUMBER);
+    setting_bar_columns(&t, r->s, "predicted_", r->o->format);
     table_column(&t, "relative_error", COLUMN_NUMBER);
     table_column(&t, "mean_throughput_tok_s", COLUMN_NUMBER);
     table_column(&t, "stddev_throughput_tok_s", COLUMN_NUMBER);
@@ -248,6 +249,7 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     table_column(&t, "io", COLUMN_TEXT);
     setting_cells(&t, r->s, &p, r->o->format);
     table_number(&t, predicted);
+    setting_bar_cells(&t, r->s, r->o->format);
     table_number(&t, predicted / p.throughput_tok_s - 1);
     table_number(&t, mean);
     table_number(&t, deviation);
@@ -257,8 +259,10 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     enum status status = table_write_one(&t, r->o->format, out, err);
     table_free(&t);
     if (status == STATUS_OK && r->o->format == OUTPUT_MD) {
-        fprintf(out, "\nA measurement. Predicted %.4g tok/s, measured %.4g tok/s (%+.1f %%). Placed as planned, byte for byte.\n",
-                predicted, p.throughput_tok_s, 100 * (predicted / p.throughput_tok_s - 1));
+        char bar[64];
+        fprintf(out,
+                "\nA measurement. Predicted %.4g tok/s%s, measured %.4g tok/s (%+.1f %%). Placed as planned, byte for byte.\n",
+                predicted, setting_bar(r->s, bar, sizeof bar), p.throughput_tok_s, 100 * (predicted / p.throughput_tok_s - 1));
         setting_explain(r->s, &p, out);
     }
     return status;

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "executor/schedule.h"
+#include "model/interval.h"
 #include "model/units.h"
 
 static bool has_policy(const struct options *o)
@@ -34,7 +35,13 @@ static enum status predict(struct setting *s, struct error *err)
     if (status != STATUS_OK) {
         return status;
     }
-    cost_predict(&s->cost, (const double(*)[TIERS_MAX])s->placement.realised, &s->prediction);
+    const double(*fraction)[TIERS_MAX] = (const double(*)[TIERS_MAX])s->placement.realised;
+    struct interval bar;
+    cost_predict(&s->cost, fraction, &s->prediction);
+    if (cost_interval(&s->cost, &s->hardware, fraction, &bar)) {
+        s->prediction.latency_low_s = bar.low_s;
+        s->prediction.latency_high_s = bar.high_s;
+    }
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int t = 0; t < s->hardware.n_tiers; t++) {
             s->prediction.peak_bytes[ph][t] = (double)placement_peak(&s->placement, t);
@@ -201,6 +208,38 @@ void setting_cells(struct table *t, const struct setting *s, const struct predic
             table_number(t, p->busy_s[ph][r]);
         }
         table_text(t, resource_name(&s->hardware, p->bound_by[ph], resource));
+    }
+}
+
+static bool shows_bar(const struct setting *s, enum output_format format)
+{
+    return format != OUTPUT_MD || s->prediction.latency_high_s > 0;
+}
+
+void setting_bar_columns(struct table *t, const struct setting *s, const char *prefix, enum output_format format)
+{
+    char name[64];
+    if (shows_bar(s, format)) {
+        snprintf(name, sizeof name, "%sthroughput_low_tok_s", prefix);
+        table_column(t, name, COLUMN_NUMBER);
+        snprintf(name, sizeof name, "%sthroughput_high_tok_s", prefix);
+        table_column(t, name, COLUMN_NUMBER);
+    }
+}
+
+char *setting_bar(const struct setting *s, char *buf, size_t n)
+{
+    const struct prediction *p = &s->prediction;
+    snprintf(buf, n, p->latency_high_s > 0 ? " (%.4g to %.4g)" : "", s->cost.tokens / p->latency_high_s,
+             s->cost.tokens / p->latency_low_s);
+    return buf;
+}
+
+void setting_bar_cells(struct table *t, const struct setting *s, enum output_format format)
+{
+    if (shows_bar(s, format)) { /* without a bar x / 0: empty cells */
+        table_number(t, s->cost.tokens / s->prediction.latency_high_s);
+        table_number(t, s->cost.tokens / s->prediction.latency_low_s);
     }
 }
 

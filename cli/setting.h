@@ -43,6 +43,11 @@ enum status setting_simulate(const struct setting *s, struct trace *t, struct er
 void setting_columns(struct table *t, const struct setting *s, enum output_format format);
 void setting_cells(struct table *t, const struct setting *s, const struct prediction *p, enum output_format format);
 
+/* The error bar of the throughput, where the profile knows how far its rates vary (for people: only then): a 90 % interval. */
+void setting_bar_columns(struct table *t, const struct setting *s, const char *prefix, enum output_format format);
+void setting_bar_cells(struct table *t, const struct setting *s, enum output_format format);
+char *setting_bar(const struct setting *s, char *buf, size_t n); /* " (4.1 to 5.2)", or nothing; returns buf */
+
 /* The policy's flags, and what binds in each phase, for people. */
 void setting_explain(const struct setting *s, const struct prediction *p, FILE *out);
 

@@ -28,7 +28,7 @@ static void add_point(struct curve *c, double x, double y)
 
 static int rounds(const struct profile_options *o)
 {
-    return o->rounds > 0 ? o->rounds : 16;
+    return o->rounds > 0 ? o->rounds : 12;
 }
 
 static void tell(const struct profile_options *o, const char *what, int round)
@@ -61,11 +61,31 @@ static uint64_t mix(uint64_t *state)
     return *state >> 24;
 }
 
-static void widen(struct profile_range *range, double rate)
+/* The rates of one quantity over the rounds. */
+struct tally {
+    int n;
+    double sum, squares; /* of logarithms */
+    struct profile_range range;
+};
+
+static void count(struct tally *t, double rate)
 {
-    range->low = range->low <= 0 || rate < range->low ? rate : range->low;
-    range->high = rate > range->high ? rate : range->high;
+    t->n++;
+    t->sum += log(rate);
+    t->squares += log(rate) * log(rate);
+    t->range.low = t->n == 1 || rate < t->range.low ? rate : t->range.low;
+    t->range.high = rate > t->range.high ? rate : t->range.high;
 }
+
+static double variance(const struct tally *t)
+{
+    double v = t->n > 1 ? (t->squares - t->sum * t->sum / t->n) / (t->n - 1) : 0;
+    return v > 0 ? v : 0; /* round-off */
+}
+
+struct tallies {
+    struct tally disk_read, disk_write, product_many, product_few, attention;
+};
 
 /* -- disk ------------------------------------------------------------------------------------------------------------- */
 
@@ -79,9 +99,17 @@ struct disk {
     struct io *io;
     int fd;
     int64_t file_bytes;
-    char *buffer; /* (BUFFER_BYTES) */
+    char *buffer;     /* (BUFFER_BYTES) */
+    int64_t position; /* where the next large transfer begins: layers lie in the order in which they are read */
     uint64_t seed;
 };
+
+static int64_t next_offset(struct disk *d, int64_t bytes)
+{
+    int64_t offset = d->position + bytes <= d->file_bytes ? d->position : 0;
+    d->position = offset + bytes;
+    return offset;
+}
 
 static int64_t random_offset(struct disk *d, int64_t bytes)
 {
@@ -118,7 +146,7 @@ static enum status disk_large(struct disk *d, int64_t bytes, bool write, double 
     while (s == STATUS_OK && (now_s() - start < DISK_SECONDS || done < 2 * bytes)) {
         struct io_extent e = {.fd = d->fd,
                               .write = write,
-                              .offset = random_offset(d, bytes),
+                              .offset = next_offset(d, bytes),
                               .bytes = bytes,
                               .buffer = d->buffer + at};
         at = at + 2 * bytes <= BUFFER_BYTES ? at + bytes : 0;
@@ -184,7 +212,7 @@ static void disk_close(struct disk *d)
         close(d->fd);
 }
 
-static enum status measure_disk(struct disk *d, struct link *l, struct profile_spread *spread, int round, struct error *err)
+static enum status measure_disk(struct disk *d, struct link *l, struct tallies *tallies, int round, struct error *err)
 {
     struct curve read = {.n = 0}, write = {.n = 0};
     enum status s = disk_curve(d, false, &read, err);
@@ -192,14 +220,17 @@ static enum status measure_disk(struct disk *d, struct link *l, struct profile_s
         s = disk_curve(d, true, &write, err);
     blend_curve(&l->read_bytes_per_s, &read, round);
     blend_curve(&l->write_bytes_per_s, &write, round);
-    if (s == STATUS_OK)
-        widen(&spread->disk_read, curve_at(&read, BUFFER_BYTES));
+    if (s == STATUS_OK) {
+        count(&tallies->disk_read, curve_at(&read, BUFFER_BYTES));
+        count(&tallies->disk_write, curve_at(&write, BUFFER_BYTES));
+    }
     return s;
 }
 
 /* -- compute ---------------------------------------------------------------------------------------------------------- */
 
-/* Operands out of the caches: products cycle through this much. Shapes are those of a small and a middling OPT. */
+/* Operands out of the caches: products cycle through this much. The shapes are a layer's of OPT-1.3B: four square matrices, one
+ * up, one down. */
 #define OPERAND_BYTES (768LL << 20)
 #define ROWS_MAX      1024
 
@@ -246,19 +277,22 @@ static void call_product(struct bench *b, int64_t i, void *arg)
     b->status = s != STATUS_OK ? s : b->status;
 }
 
-#define PRODUCT_SECONDS 0.01 /* and one product at least */
+#define PRODUCT_SECONDS 0.006 /* and one product at least */
 
-static void measure_products(struct bench *b, struct compute *unit, enum format format, struct profile_range *range, int round)
+/* The curve of this round. */
+static struct curve measure_products(struct bench *b, struct compute *unit, enum format format, int round)
 {
     struct curve one = {.n = 0};
-    static const int64_t rows[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
+    static const int64_t rows[] = {1, 2, 4, 6, 8, 12, 16, 17, 20, 24, 32, 33, 48, 64, 128, 256, 512, 1024};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct product_case c = {format, rows[i], 8192, 2048}, t = {format, rows[i], 2048, 8192};
-        double up = time_calls(b, call_product, &c, PRODUCT_SECONDS), down = time_calls(b, call_product, &t, PRODUCT_SECONDS);
-        add_point(&one, (double)rows[i], 2.0 * 2 * 8192 * 2048 * (double)rows[i] / (up + down));
+        struct product_case square = {format, rows[i], 2048, 2048}, up = {format, rows[i], 8192, 2048},
+                            down = {format, rows[i], 2048, 8192};
+        double t = 4 * time_calls(b, call_product, &square, PRODUCT_SECONDS) + time_calls(b, call_product, &up, PRODUCT_SECONDS) +
+                   time_calls(b, call_product, &down, PRODUCT_SECONDS);
+        add_point(&one, (double)rows[i], 2.0 * 3 * 8192 * 2048 * (double)rows[i] / t);
     }
     blend_curve(&unit->matmul[format], &one, round);
-    widen(range, curve_at(&one, 512));
+    return one;
 }
 
 /* 32 heads of 64, as OPT-1.3B. */
@@ -279,7 +313,7 @@ static void call_attention(struct bench *b, int64_t i, void *arg)
     attention(b->pool, &SHAPE, &view, c->sequences, c->first, c->tokens, c->pad, b->x, 2048, b->y, b->scratch);
 }
 
-static void measure_attention(struct bench *b, struct compute *unit, enum format cache, int round)
+static void measure_attention(struct bench *b, struct compute *unit, enum format cache, struct tally *tally, int round)
 {
     static const int32_t pad[8] = {0};
     struct attention_case prefill = {cache, 2, 512, 0, pad};
@@ -289,7 +323,10 @@ static void measure_attention(struct bench *b, struct compute *unit, enum format
     for (int i = 0; i < 3; i++) {
         struct attention_case decode = {formats[i], 8, 1, 511, pad};
         double bytes = 8 * 512.0 * 2 * (double)format_vector_bytes(formats[i], 2048);
-        blend(&unit->attention_decode_bytes_per_s[formats[i]], bytes / time_calls(b, call_attention, &decode, 0.03), round);
+        double rate = bytes / time_calls(b, call_attention, &decode, 0.03);
+        blend(&unit->attention_decode_bytes_per_s[formats[i]], rate, round);
+        if (formats[i] == cache)
+            count(tally, rate);
     }
 }
 
@@ -371,14 +408,15 @@ static void describe_compute(struct compute *unit, const struct bench *b)
     unit->workspace_bytes = scratch_bytes(b->threads, b->math);
 }
 
-static enum status measure_compute(struct bench *b, struct compute *unit, struct profile_spread *spread, int round)
+static enum status measure_compute(struct bench *b, struct compute *unit, struct tallies *tallies, int round)
 {
-    struct profile_range other = {0, 0};
     b->round = round;
-    measure_products(b, unit, FORMAT_F16, &spread->product, round);
-    measure_products(b, unit, FORMAT_Q4, &other, round);
-    measure_products(b, unit, FORMAT_F32, &other, round);
-    measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, round);
+    struct curve products = measure_products(b, unit, FORMAT_F16, round);
+    measure_products(b, unit, FORMAT_Q4, round);
+    measure_products(b, unit, FORMAT_F32, round);
+    count(&tallies->product_many, curve_at(&products, 512));
+    count(&tallies->product_few, curve_at(&products, 4));
+    measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, &tallies->attention, round);
     blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.03), round);
     double launch_s = time_calls(b, call_launches, NULL, 0.01);
     unit->launch_s += (launch_s - unit->launch_s) / (round + 1); /* a time already */
@@ -419,6 +457,16 @@ static void measure_copies(const char *src, char *dst, struct link *l, int round
 
 /* -- the machine -------------------------------------------------------------------------------------------------------- */
 
+static void set_spreads(struct hardware *hw, const struct tallies *t, struct profile_steadiness *out)
+{
+    struct link *disk = &hw->link[hw->n_tiers - 2];
+    disk->read_spread = sqrt(variance(&t->disk_read));
+    disk->write_spread = sqrt(variance(&t->disk_write));
+    hw->compute[0].spread = sqrt((variance(&t->product_many) + variance(&t->product_few) + variance(&t->attention)) / 3);
+    if (out)
+        *out = (struct profile_steadiness){t->disk_read.range, t->product_many.range};
+}
+
 static void set_tier(struct tier *t, const char *name, enum tier_kind kind, int64_t bytes)
 {
     snprintf(t->name, sizeof t->name, "%s", name);
@@ -447,7 +495,7 @@ enum status profile_measure(struct hardware *hw, const struct profile_options *o
     struct disk disk;
     struct bench bench = {.pool = NULL};
     struct arena arena;
-    struct profile_spread spread = {0};
+    struct tallies tallies = {0};
     void *src = NULL, *dst = NULL;
     describe_machine(hw, o);
     arena_init(&arena, "profile", 1LL << 30);
@@ -459,23 +507,23 @@ enum status profile_measure(struct hardware *hw, const struct profile_options *o
         s = bench_open(&bench, o->threads, bf16 ? MATH_BF16 : MATH_F32, err);
     for (int round = 0; round < rounds(o) && s == STATUS_OK; round++) {
         tell(o, "disk", round);
-        s = measure_disk(&disk, &hw->link[device ? 1 : 0], &spread, round, err);
+        s = measure_disk(&disk, &hw->link[device ? 1 : 0], &tallies, round, err);
         if (device)
             measure_copies(src, dst, &hw->link[0], round);
         tell(o, "matrix products and attention", round);
         if (s == STATUS_OK)
-            s = measure_compute(&bench, &hw->compute[0], &spread, round);
+            s = measure_compute(&bench, &hw->compute[0], &tallies, round);
     }
-    if (s == STATUS_OK)
+    if (s == STATUS_OK) {
         describe_compute(&hw->compute[0], &bench);
+        set_spreads(hw, &tallies, o->steadiness);
+    }
     snprintf(hw->compute[0].name, sizeof hw->compute[0].name, "%s", device ? "device" : "cpu");
     if (device) {
         hw->compute[1] = hw->compute[0];
         hw->compute[1].tier = 1;
         snprintf(hw->compute[1].name, sizeof hw->compute[1].name, "cpu");
     }
-    if (o->spread)
-        *o->spread = spread;
     disk_close(&disk);
     pool_free(bench.pool);
     arena_free(&bench.arena);

@@ -6,11 +6,11 @@
 
 #include "model/hardware.h"
 
-/* Lowest and highest rate of a round: how steady the machine was. */
+/* How steady the machine was: lowest and highest rate of a round. */
 struct profile_range {
     double low, high;
 };
-struct profile_spread {
+struct profile_steadiness {
     struct profile_range disk_read, product; /* large reads, bytes/s; fp16 weights times 512 rows, FLOP/s */
 };
 
@@ -23,15 +23,16 @@ struct profile_options {
     int64_t device_bytes;          /* > 0: a third tier in front, an arena on the CPU joined by real copies, as a GPU would be */
     const char *math;              /* "f32", "bf16"; NULL: bf16 where the CPU multiplies it natively */
     int64_t disk_sample_bytes;     /* size of the file that is read; 0: 2 GiB */
-    int rounds;                    /* of every measurement, one after the other; 0: 16 */
-    struct profile_spread *spread; /* filled if not NULL */
+    int rounds;                    /* of every measurement, one after the other; 0: 12 */
+    struct profile_steadiness *steadiness;         /* filled if not NULL */
     void (*progress)(const char *what, void *arg); /* may be NULL */
     void *arg;
 };
 
 /* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 3 seconds a round. A rate is that of the mean time over the
  * rounds; a rate by size is that of transfers of this size one after the other as the engine issues them, so latencies are part of
- * it and the latency fields are 0. */
+ * it and the latency fields are 0. A spread is the standard deviation over the rounds (of large transfers; of a unit, the root mean square
+ * over products of 4 and of 512 rows and attention over a cache); with one round it is not known. */
 enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err);
 
 #endif

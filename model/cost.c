@@ -465,22 +465,28 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
     return cost_build_bound(c, a, hw, w, p, p, policy_block(p), err);
 }
 
+double cost_step_s(const struct cost *c, enum phase ph, const double busy_s[RESOURCES_MAX])
+{
+    double most = 0, sum = 0;
+    for (int r = 0; r < c->n_resources; r++) {
+        most = fmax(most, busy_s[r]);
+        sum += busy_s[r];
+    }
+    return (c->overlap ? most : sum) + c->fill_s[ph];
+}
+
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out)
 {
     double phase_s[PHASE_COUNT];
     memset(out, 0, sizeof *out);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        double most = 0, sum = 0;
+        double busy_s[RESOURCES_MAX];
         for (int r = 0; r < c->n_resources; r++) {
-            double s = form_at(&c->busy[ph][r], fraction);
-            out->busy_s[ph][r] = s * c->steps[ph];
-            sum += s;
-            if (s > most) {
-                most = s;
-                out->bound_by[ph] = r;
-            }
+            busy_s[r] = form_at(&c->busy[ph][r], fraction);
+            out->busy_s[ph][r] = busy_s[r] * c->steps[ph];
+            out->bound_by[ph] = busy_s[r] > busy_s[out->bound_by[ph]] ? r : out->bound_by[ph];
         }
-        phase_s[ph] = c->steps[ph] * ((c->overlap ? most : sum) + c->fill_s[ph]);
+        phase_s[ph] = c->steps[ph] * cost_step_s(c, ph, busy_s);
         for (int t = 0; t < c->n_tiers; t++)
             out->peak_bytes[ph][t] = form_at(&c->peak[ph][t], fraction);
     }

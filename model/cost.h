@@ -52,9 +52,12 @@ struct prediction {
     double prefill_s, decode_s, latency_s, throughput_tok_s; /* decode_s: all its steps; latency: all sequences */
     double busy_s[PHASE_COUNT][RESOURCES_MAX];               /* per phase, all its steps */
     double peak_bytes[PHASE_COUNT][TIERS_MAX];
-    int bound_by[PHASE_COUNT]; /* the busiest resource */
+    int bound_by[PHASE_COUNT];            /* the busiest resource */
+    double latency_low_s, latency_high_s; /* its error bar, see interval.h; cost_predict leaves 0: none */
 };
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out);
+/* Seconds of one step of a phase in which each resource is busy for that long. */
+double cost_step_s(const struct cost *c, enum phase ph, const double busy_s[RESOURCES_MAX]);
 
 /* -- primitives, also used by the simulator ------------------------------------------------------------------------- */
 

@@ -29,6 +29,9 @@ struct curve {
 double curve_at(const struct curve *c, double x);                  /* c->n >= 1, x > 0 */
 double curve_best(const struct curve *c, double low, double high); /* the largest value anywhere in [low, high] */
 
+/* A spread is the standard deviation of the logarithm of a rate: 0.08 means that it is within 8 % of its mean two times in three.
+ * 0: not known, and predictions have no error bar from it. */
+
 enum tier_kind { TIER_DEVICE, TIER_HOST, TIER_DISK };
 
 struct tier {
@@ -42,6 +45,7 @@ struct link {
     struct curve write_bytes_per_s; /* upper -> lower */
     double read_latency_s;          /* added once per transfer */
     double write_latency_s;
+    double read_spread, write_spread; /* of the rates from one time to another, see below */
 };
 
 struct compute {
@@ -56,6 +60,7 @@ struct compute {
     double memory_bytes_per_s;                         /* element-wise passes */
     double launch_s;                                   /* fixed cost of one operation */
     int64_t workspace_bytes;                           /* fixed scratch the backend reserves on `tier` */
+    double spread;                                     /* of all its rates together */
 };
 
 /* Resources that share something: a memory bus, a half-duplex drive, a thread that waits for both. A resource that works at its full

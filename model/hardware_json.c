@@ -69,6 +69,17 @@ static enum status read_rate(const struct json_object *o, const char *key, enum 
     return status;
 }
 
+#define SPREAD_MAX 2.0 /* a rate that varies sevenfold is not a rate */
+
+/* Optional: what is left out is not known. */
+static enum status read_spread(const struct json_object *o, const char *key, double *out, struct error *err)
+{
+    enum status status = json_has(o, key) ? json_quantity(o, key, UNIT_SHARE, out, err) : STATUS_OK;
+    if (!status && *out > SPREAD_MAX)
+        return json_complain(o, key, err, "expected 0 %% to %.0f %%, found %.6g %%", 100 * SPREAD_MAX, 100 * *out);
+    return status;
+}
+
 /* Every group of numbers says where it comes from. */
 static enum status check_source(const struct json_object *o, struct error *err)
 {
@@ -219,7 +230,8 @@ static enum status check_tier(const struct json_object *o, const char *key, cons
 
 static enum status read_link(const struct json_object *o, struct hardware *hw, int i, struct error *err)
 {
-    static const char *const keys[] = {"upper", "lower", "read", "write", "read_latency", "write_latency", "source", NULL};
+    static const char *const keys[] = {"upper",         "lower",       "read",         "write",  "read_latency",
+                                       "write_latency", "read_spread", "write_spread", "source", NULL};
     static const char reason[] = "links join neighbouring tiers, in their order";
     struct link *l = &hw->link[i];
     enum status status;
@@ -228,7 +240,9 @@ static enum status read_link(const struct json_object *o, struct hardware *hw, i
         (status = read_curve(o, "read", &link_curve, &l->read_bytes_per_s, err)) ||
         (status = read_curve(o, "write", &link_curve, &l->write_bytes_per_s, err)) ||
         (status = json_quantity(o, "read_latency", UNIT_SECONDS, &l->read_latency_s, err)) ||
-        (status = json_quantity(o, "write_latency", UNIT_SECONDS, &l->write_latency_s, err)))
+        (status = json_quantity(o, "write_latency", UNIT_SECONDS, &l->write_latency_s, err)) ||
+        (status = read_spread(o, "read_spread", &l->read_spread, err)) ||
+        (status = read_spread(o, "write_spread", &l->write_spread, err)))
         return status;
     return check_source(o, err);
 }
@@ -289,6 +303,7 @@ static enum status read_compute(const struct json_object *o, struct hardware *hw
                                        "memory_bandwidth",
                                        "launch",
                                        "workspace",
+                                       "spread",
                                        "source",
                                        NULL};
     struct compute *c = &hw->compute[i];
@@ -299,7 +314,7 @@ static enum status read_compute(const struct json_object *o, struct hardware *hw
         (status = read_attention_decode(o, c->attention_decode_bytes_per_s, err)) ||
         (status = read_rate(o, "memory_bandwidth", UNIT_BYTES_PER_S, &c->memory_bytes_per_s, err)) ||
         (status = json_quantity(o, "launch", UNIT_SECONDS, &c->launch_s, err)) ||
-        (status = read_size(o, "workspace", 0, &c->workspace_bytes, err)))
+        (status = read_size(o, "workspace", 0, &c->workspace_bytes, err)) || (status = read_spread(o, "spread", &c->spread, err)))
         return status;
     return check_source(o, err);
 }

@@ -31,6 +31,14 @@ static void print_rows_curve(FILE *out, const struct curve *c)
                 i + 1 < c->n ? "," : "");
 }
 
+/* Left out when it is not known. */
+static void print_spread(FILE *out, const char *key, double spread)
+{
+    char text[48];
+    if (spread > 0)
+        fprintf(out, "      \"%s\": \"%s\",\n", key, quantity(spread, UNIT_SHARE, text));
+}
+
 static void print_tiers(FILE *out, const struct hardware *hw, const char *source)
 {
     static const char *const kinds[] = {[TIER_DEVICE] = "device", [TIER_HOST] = "host", [TIER_DISK] = "disk"};
@@ -54,6 +62,8 @@ static void print_links(FILE *out, const struct hardware *hw, const char *source
         print_size_curve(out, "write", &l->write_bytes_per_s);
         fprintf(out, "      \"read_latency\": \"%s\",\n", quantity(l->read_latency_s, UNIT_SECONDS, latency));
         fprintf(out, "      \"write_latency\": \"%s\",\n", quantity(l->write_latency_s, UNIT_SECONDS, latency));
+        print_spread(out, "read_spread", l->read_spread);
+        print_spread(out, "write_spread", l->write_spread);
         fprintf(out, "      \"source\": %s\n    }%s\n", source, i + 2 < hw->n_tiers ? "," : "");
     }
     fprintf(out, "  ],\n");
@@ -101,6 +111,7 @@ static void print_compute(FILE *out, const struct hardware *hw, const struct com
     fprintf(out, "      \"memory_bandwidth\": \"%s\",\n", quantity(c->memory_bytes_per_s, UNIT_BYTES_PER_S, text));
     fprintf(out, "      \"launch\": \"%s\",\n", quantity(c->launch_s, UNIT_SECONDS, text));
     fprintf(out, "      \"workspace\": \"%s\",\n", quantity((double)c->workspace_bytes, UNIT_BYTES, text));
+    print_spread(out, "spread", c->spread);
     fprintf(out, "      \"source\": %s\n    }", source);
 }
 

@@ -131,6 +131,10 @@ struct edit {
 };
 
 static const struct edit edits[] = {
+    {"\"workspace\": \"64 MiB\"", "\"workspace\": \"64 MiB\", \"spread\": 0.1",
+     "box.json:18: key 'compute[0].spread': expected a share such as \"8 %\", found the number 0.1"},
+    {"\"workspace\": \"64 MiB\"", "\"workspace\": \"64 MiB\", \"spread\": \"300 %\"",
+     "box.json:18: key 'compute[0].spread': expected 0 % to 200 %, found 300 %"},
     {"\"ballast_hardware\": 1", "\"ballast_hardware\": 2",
      "box.json:2: key 'ballast_hardware': expected the whole number 1, found the number 2"},
     {"\"ballast_hardware\": 1,", "", "box.json:1: key 'ballast_hardware': expected the whole number 1, found nothing"},
@@ -510,6 +514,7 @@ static void same_compute(const struct compute *a, const struct compute *b)
     same(a->attention_prefill_flops_per_s, b->attention_prefill_flops_per_s);
     same(a->memory_bytes_per_s, b->memory_bytes_per_s);
     same(a->launch_s, b->launch_s);
+    same(a->spread, b->spread);
 }
 
 static void same_hardware(const struct hardware *a, const struct hardware *b)
@@ -526,6 +531,8 @@ static void same_hardware(const struct hardware *a, const struct hardware *b)
         same_curve(&a->link[i].write_bytes_per_s, &b->link[i].write_bytes_per_s);
         same(a->link[i].read_latency_s, b->link[i].read_latency_s);
         same(a->link[i].write_latency_s, b->link[i].write_latency_s);
+        same(a->link[i].read_spread, b->link[i].read_spread);
+        same(a->link[i].write_spread, b->link[i].write_spread);
     }
     for (int i = 0; i < a->n_computes; i++)
         same_compute(&a->compute[i], &b->compute[i]);
@@ -568,6 +575,7 @@ static struct compute random_compute(int tier)
     c.memory_bytes_per_s = magnitude(6, 13);
     c.launch_s = below(4) ? magnitude(-8, 0) : 0;
     c.workspace_bytes = below(1 << 30);
+    c.spread = below(2) ? magnitude(-4, 0) : 0;
     return c;
 }
 
@@ -582,11 +590,26 @@ static struct hardware random_hardware(void)
         hw.tier[i].capacity_bytes = 1 + (int64_t)magnitude(0, 15);
     }
     for (int i = 0; i + 1 < hw.n_tiers; i++)
-        hw.link[i] = (struct link){random_curve(), random_curve(), magnitude(-7, -1), below(3) ? magnitude(-7, -1) : 0};
+        hw.link[i] = (struct link){random_curve(),    random_curve(),
+                                   magnitude(-7, -1), below(3) ? magnitude(-7, -1) : 0,
+                                   magnitude(-4, 0),  below(2) ? magnitude(-4, 0) : 0};
     hw.n_computes = hw.n_tiers > 2 ? 1 + below(2) : 1;
     for (int i = 0; i < hw.n_computes; i++)
         hw.compute[i] = random_compute(i);
     return hw;
+}
+
+Test(hardware, spreads_may_be_left_out)
+{
+    struct hardware hw = box();
+    struct error err = {0};
+    cr_assert_eq(hw.link[0].read_spread, 0);
+    cr_assert_eq(hw.compute[0].spread, 0);
+    char *text = edited(valid, "\"write_latency\": \"0 s\"", "\"write_latency\": \"0 s\", \"read_spread\": \"8 %\"");
+    cr_assert_eq(parse(&hw, text, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(hw.link[0].read_spread, 0.08);
+    cr_assert_eq(hw.link[0].write_spread, 0);
+    free(text);
 }
 
 Test(hardware, what_is_saved_loads_again, .init = set_up, .fini = tear_down)

@@ -71,6 +71,7 @@ static bool same_header(const struct trace *a, const struct trace *b)
     return same && a->origin == b->origin && strcmp(a->version, b->version) == 0 && strcmp(a->machine, b->machine) == 0 &&
            strcmp(a->model, b->model) == 0 && strcmp(a->workload, b->workload) == 0 && strcmp(a->policy, b->policy) == 0 &&
            a->predicted_prefill_s == b->predicted_prefill_s && a->predicted_decode_s == b->predicted_decode_s &&
+           a->predicted_low_s == b->predicted_low_s && a->predicted_high_s == b->predicted_high_s &&
            a->generated_tokens == b->generated_tokens;
 }
 
@@ -216,6 +217,8 @@ static void random_header(struct maker *m, struct trace *t)
     t->generated_tokens = random_int(m);
     t->predicted_prefill_s = random_real(m);
     t->predicted_decode_s = random_real(m);
+    t->predicted_low_s = random_real(m);
+    t->predicted_high_s = random_real(m);
     t->n_kinds = (int)(maker_random(m) % 25);
     t->n_resources = (int)(maker_random(m) % (TRACE_RESOURCES_MAX + 1));
     t->n_tiers = (int)(maker_random(m) % (TRACE_TIERS_MAX + 1));
@@ -340,9 +343,9 @@ struct edit {
     const char *says;
 };
 
-/* Lines: 1 the format, 2 to 19 the header, 20 the columns, 21 to 24 the events, 25 to 27 the samples. */
+/* Lines: 1 the format, 2 to 21 the header, 22 the columns, 23 to 26 the events, 27 to 29 the samples. */
 static const struct edit edits[] = {
-    {"# ballast-trace: 1", "# ballast-trace: 2", 1, "expected trace format version 1, found '2'"},
+    {"# ballast-trace: 2", "# ballast-trace: 1", 1, "expected trace format version 2, found '1'"},
     {"# origin: measured", "# origin: guessed", 2, "expected 'measured' or 'simulated', found 'guessed'"},
     {"# machine: ", "# maschine: ", 4, "'# machine: ...'"},
     {"opt-125m", "0123456789012345678901234567890123456789012345678901234567890123", 5, "at most 63 printable"},
@@ -351,32 +354,32 @@ static const struct edit edits[] = {
     {"prefill_s: 2.4e-07", "prefill_s: nan", 9, "'predicted_prefill_s': expected a number from 0 up, found 'nan'"},
     {"prefill_s: 2.4e-07", "prefill_s: 1e999", 9, "found '1e999'"},
     {"prefill_s: 2.4e-07", "prefill_s: 0x10", 9, "found '0x10'"},
-    {"kinds: load_weight,compute", "kinds: load_weight,load_weight", 11, "the same name twice"},
-    {"kinds: load_weight,compute", "kinds: load_weight,resident", 11, "kept for samples"},
-    {"kinds: load_weight,compute", "kinds: load_weight,", 11, "an empty"},
-    {"kinds: load_weight,compute", "kinds: load_weight,abcdefghijklmnopqrstuvwxyz", 11, "at most 23 characters, found one of 26"},
-    {"prefill_busy_s: 1e-07,1.4e-07", "prefill_busy_s: 1e-07", 13, "expected 2 numbers, found 1"},
-    {"tiers: ram,disk", "tiers: a,b,c,d,e", 15, "at most 4 names, found 5"},
-    {"# events: 4", "# events: 5", 25, "expected event 5 of 5, found a sample"},
-    {"# events: 4", "# events: 3", 24, "'kind': expected 'resident' after 3 events, found 'compute'"},
-    {"# events: 4", "# events: 9000000000000000000", 25, "expected event 5 of 9000000000000000000"},
-    {"# samples: 3", "# samples: 2", 27, "expected the end of the file"},
-    {"# samples: 3", "# samples: 4", 28, "truncated"},
-    {"op,kind,resource", "op,resource,kind", 20, "expected column 2 to be 'kind', found 'resource'"},
-    {",waits_for\n", "\n", 20, "expected 11 columns, found 10"},
-    {",waits_for\n", ",waits_for,more\n", 20, "expected 11 columns, found 12"},
-    {"2,load_weight,disk->ram,1,", "1,load_weight,disk->ram,1,", 23, "'op': expected an integer from 2"},
-    {"2,load_weight,disk->ram,1,", "2,load,disk->ram,1,", 23, "'kind': expected one of the 2 names in the header, found 'load'"},
-    {"2,load_weight,disk->ram,1,", "2,load_weight,\"disk->ram,1,", 23, "double quote"},
-    {"2,load_weight,disk->ram,1,", "2,load_weight,disk->ram,", 23, "of 11 fields, found 10"},
-    {"2,load_weight,disk->ram,1,", "2,load_weight,disk->ram,one,", 23, "'step': expected an integer from 0 to 2147483647"},
-    {"1000,0,100,200,0", "1000,0,200,100,0", 23, "'end_ns': expected an integer from 200"},
-    {"1000,0,100,200,0", "1000,0,100,200,2", 23, "'waits_for': expected an integer from -1 to 1, found '2'"},
-    {"1000,0,100,200,0", "1000,-1,100,200,0", 23, "'flops': expected a number from 0 up, found '-1'"},
-    {"1000,0,100,200,0", "1000,0,100,200,0\r", 23, "carriage return"},
-    {",resident,ram,,,,2000,,100,,", ",resident,gpu,,,,2000,,100,,", 27, "found 'gpu'"},
-    {",resident,ram,,,,2000,,100,,", "4,resident,ram,,,,2000,,100,,", 27, "'op': expected nothing in a sample"},
-    {",resident,ram,,,,2000,,100,,", ",resident,ram,,,,2000,,-1,,", 27, "'start_ns': expected an integer from 0"},
+    {"kinds: load_weight,compute", "kinds: load_weight,load_weight", 13, "the same name twice"},
+    {"kinds: load_weight,compute", "kinds: load_weight,resident", 13, "kept for samples"},
+    {"kinds: load_weight,compute", "kinds: load_weight,", 13, "an empty"},
+    {"kinds: load_weight,compute", "kinds: load_weight,abcdefghijklmnopqrstuvwxyz", 13, "at most 23 characters, found one of 26"},
+    {"prefill_busy_s: 1e-07,1.4e-07", "prefill_busy_s: 1e-07", 15, "expected 2 numbers, found 1"},
+    {"tiers: ram,disk", "tiers: a,b,c,d,e", 17, "at most 4 names, found 5"},
+    {"# events: 4", "# events: 5", 27, "expected event 5 of 5, found a sample"},
+    {"# events: 4", "# events: 3", 26, "'kind': expected 'resident' after 3 events, found 'compute'"},
+    {"# events: 4", "# events: 9000000000000000000", 27, "expected event 5 of 9000000000000000000"},
+    {"# samples: 3", "# samples: 2", 29, "expected the end of the file"},
+    {"# samples: 3", "# samples: 4", 30, "truncated"},
+    {"op,kind,resource", "op,resource,kind", 22, "expected column 2 to be 'kind', found 'resource'"},
+    {",waits_for\n", "\n", 22, "expected 11 columns, found 10"},
+    {",waits_for\n", ",waits_for,more\n", 22, "expected 11 columns, found 12"},
+    {"2,load_weight,disk->ram,1,", "1,load_weight,disk->ram,1,", 25, "'op': expected an integer from 2"},
+    {"2,load_weight,disk->ram,1,", "2,load,disk->ram,1,", 25, "'kind': expected one of the 2 names in the header, found 'load'"},
+    {"2,load_weight,disk->ram,1,", "2,load_weight,\"disk->ram,1,", 25, "double quote"},
+    {"2,load_weight,disk->ram,1,", "2,load_weight,disk->ram,", 25, "of 11 fields, found 10"},
+    {"2,load_weight,disk->ram,1,", "2,load_weight,disk->ram,one,", 25, "'step': expected an integer from 0 to 2147483647"},
+    {"1000,0,100,200,0", "1000,0,200,100,0", 25, "'end_ns': expected an integer from 200"},
+    {"1000,0,100,200,0", "1000,0,100,200,2", 25, "'waits_for': expected an integer from -1 to 1, found '2'"},
+    {"1000,0,100,200,0", "1000,-1,100,200,0", 25, "'flops': expected a number from 0 up, found '-1'"},
+    {"1000,0,100,200,0", "1000,0,100,200,0\r", 25, "carriage return"},
+    {",resident,ram,,,,2000,,100,,", ",resident,gpu,,,,2000,,100,,", 29, "found 'gpu'"},
+    {",resident,ram,,,,2000,,100,,", "4,resident,ram,,,,2000,,100,,", 29, "'op': expected nothing in a sample"},
+    {",resident,ram,,,,2000,,100,,", ",resident,ram,,,,2000,,-1,,", 29, "'start_ns': expected an integer from 0"},
 };
 
 Test(trace, what_is_wrong_is_named_with_its_line)

@@ -43,6 +43,7 @@ Test(units, rates_and_times)
     cr_assert_eq(parsed("0.7 ms", UNIT_SECONDS), 0.7e-3);
     cr_assert_eq(parsed("2 s", UNIT_SECONDS), 2);
     cr_assert_eq(parsed("8 %", UNIT_SHARE), 0.08);
+    cr_assert_eq(parsed("12.5%", UNIT_SHARE), 0.125);
 }
 
 Test(units, what_is_not_a_quantity_is_refused_and_the_value_left_alone)

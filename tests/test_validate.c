@@ -188,6 +188,39 @@ Test(validate, the_verdict_follows_each_limit)
     trace_free(&t);
 }
 
+Test(validate, an_error_bar_is_forgiven_and_named)
+{
+    /* The run took 6 s; 4.8 s were predicted, 4.5 to 6.4 s the bar. Off by 6 / 4.8 - 1 = 25 %, inside the bar, whose half width is
+     * 0.95 / 4.8 = 19.8 %. */
+    struct trace t;
+    make_run(&t, TRACE_MEASURED);
+    const struct trace *one = &t;
+    t.predicted_prefill_s = 1.6;
+    t.predicted_decode_s = 3.2;
+    t.predicted_low_s = 4.5;
+    t.predicted_high_s = 6.4;
+    struct validate_report r = check(&one, 1);
+    NEAR(term(&r, "throughput")->abs_worst, 0.25);
+    NEAR(r.beyond_worst, 0);
+    NEAR(r.bar_half_width, 0.95 / 4.8);
+    cr_assert(r.pass);
+    cr_assert(strstr(r.verdict, "25 % at worst (limit 20 %); 1 of 1 inside the error bar (+-20 %)") != NULL, "%s", r.verdict);
+    /* Up to 5 s: 6 / 5 - 1 = 20 % beyond it, above the mean of 10 %. */
+    t.predicted_high_s = 5;
+    r = check(&one, 1);
+    NEAR(r.beyond_worst, 0.2);
+    cr_assert_eq(r.n_bars, 1);
+    cr_assert_eq(r.n_inside, 0);
+    cr_assert_not(r.pass);
+    /* From 8 to 9 s: 1 - 6 / 8 = 25 % before it. */
+    t.predicted_prefill_s = 5.3;
+    t.predicted_low_s = 8;
+    t.predicted_high_s = 9;
+    r = check(&one, 1);
+    NEAR(r.beyond_mean, 0.25);
+    trace_free(&t);
+}
+
 Test(validate, one_bad_run_fails_although_the_mean_is_fine)
 {
     struct trace t[3];

@@ -172,6 +172,8 @@ static inline void maker_small(struct trace *t)
     t->generated_tokens = 16;
     t->predicted_prefill_s = 2.4e-7;
     t->predicted_decode_s = 6e-8;
+    t->predicted_low_s = 2.8e-7;
+    t->predicted_high_s = 3.5e-7;
     t->n_kinds = t->n_resources = t->n_tiers = 2;
     strcpy(t->kind_name[0], "load_weight");
     strcpy(t->kind_name[1], "compute");

@@ -181,8 +181,10 @@ static void put_metadata(FILE *f, const struct trace *t, int pid)
     put_pair(f, "model", t->model);
     put_pair(f, "workload", t->workload);
     put_pair(f, "policy", t->policy);
-    fprintf(f, ",\"generated_tokens\":%" PRId64 ",\"predicted_prefill_s\":%.17g,\"predicted_decode_s\":%.17g}",
-            t->generated_tokens, t->predicted_prefill_s, t->predicted_decode_s);
+    fprintf(f,
+            ",\"generated_tokens\":%" PRId64 ",\"predicted_prefill_s\":%.17g,\"predicted_decode_s\":%.17g"
+            ",\"predicted_low_s\":%.17g,\"predicted_high_s\":%.17g}",
+            t->generated_tokens, t->predicted_prefill_s, t->predicted_decode_s, t->predicted_low_s, t->predicted_high_s);
 }
 
 enum status trace_write_chrome(const struct trace *const *traces, int n, const char *path, struct error *err)

@@ -23,6 +23,8 @@ void header_table(struct trace *t, struct header_line h[HEADER_LINES])
         {"generated_tokens", H_COUNT, &t->generated_tokens, 0, NULL, 0},
         {"predicted_prefill_s", H_REAL, &t->predicted_prefill_s, 0, NULL, 0},
         {"predicted_decode_s", H_REAL, &t->predicted_decode_s, 0, NULL, 0},
+        {"predicted_low_s", H_REAL, &t->predicted_low_s, 0, NULL, 0},
+        {"predicted_high_s", H_REAL, &t->predicted_high_s, 0, NULL, 0},
         {"kinds", H_NAMES, t->kind_name, sizeof t->kind_name[0], &t->n_kinds, KINDS_MAX},
         {"resources", H_NAMES, t->resource_name, sizeof t->resource_name[0], &t->n_resources, TRACE_RESOURCES_MAX},
         {"predicted_prefill_busy_s", H_REALS, t->predicted_busy_s[0], sizeof(double), &t->n_resources, 0},

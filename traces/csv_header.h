@@ -7,7 +7,7 @@
 
 #include "traces/trace.h"
 
-#define TRACE_CSV_VERSION "1"
+#define TRACE_CSV_VERSION "2"
 #define KIND_RESIDENT     "resident" /* the kind of a sample */
 
 enum column {
@@ -39,7 +39,7 @@ struct header_line {
     int max;
 };
 
-enum { HEADER_LINES = 18 };
+enum { HEADER_LINES = 20 };
 
 /* The header lines of t in the order of the file; they point into t. */
 void header_table(struct trace *t, struct header_line h[HEADER_LINES]);

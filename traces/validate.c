@@ -114,6 +114,19 @@ static enum status add_error(struct collected *c, enum term_group group, const c
     return STATUS_OK;
 }
 
+/* How far the measured time is beyond the error bar of the prediction, or beyond the prediction itself where it has no bar. */
+static void add_beyond(struct validate_report *r, const struct trace *t, double predicted_s, double measured_s)
+{
+    const bool bar = t->predicted_low_s > 0 && t->predicted_high_s >= t->predicted_low_s;
+    const double low = bar ? t->predicted_low_s : predicted_s, high = bar ? t->predicted_high_s : predicted_s;
+    const double beyond = measured_s > high ? measured_s / high - 1 : measured_s < low ? 1 - measured_s / low : 0;
+    r->n_bars += bar;
+    r->n_inside += bar && beyond == 0;
+    r->bar_half_width += (high - low) / 2 / predicted_s; /* sums, until they become means */
+    r->beyond_mean += beyond;
+    r->beyond_worst = fmax(r->beyond_worst, beyond);
+}
+
 /* predicted and measured in s; left out where both are below the smallest share of `total_s`. */
 static enum status add_time(struct collected *c, enum term_group group, const char *name, double predicted, double measured,
                             double total_s, struct error *err)
@@ -134,6 +147,7 @@ static enum status add_times(struct collected *c, const struct trace *t, struct 
     if (predicted_s <= 0 || m.total_s <= 0)
         return STATUS_OK; /* nothing was predicted, or nothing ran */
     enum status s = add_error(c, GROUP_TOTAL, "throughput", m.total_s / predicted_s - 1, err);
+    add_beyond(c->report, t, predicted_s, m.total_s);
     if (s == STATUS_OK)
         s = add_time(c, GROUP_TOTAL, phase[0], t->predicted_prefill_s, m.prefill_s, m.total_s, err);
     if (s == STATUS_OK)
@@ -243,21 +257,26 @@ static const struct validate_term *worst_from(const struct validate_report *r, i
 static void judge(struct validate_report *r, const struct validate_limits *l, int first_peak)
 {
     const struct validate_term *tp = find_term(r, "throughput"), *peak = worst_from(r, first_peak);
-    const bool tp_ok = tp && tp->abs_mean <= l->mean_error && tp->abs_worst <= l->worst_error;
+    r->beyond_mean /= tp ? tp->n : 1;
+    r->bar_half_width /= r->n_bars > 0 ? r->n_bars : 1;
+    const bool tp_ok = tp && r->beyond_mean <= l->mean_error && r->beyond_worst <= l->worst_error;
     const bool peak_ok = !peak || peak->abs_worst <= l->peak_error;
     const int measured = r->n_traces - r->n_simulated;
-    char time[104] = "no measured trace, so no time was validated", bytes[88] = "no peak to compare";
+    char time[104] = "no measured trace, so no time was validated", bytes[88] = "no peak to compare", bars[120] = "";
     r->pass = (tp_ok || measured == 0) && peak_ok;
     if (tp)
         snprintf(time, sizeof time, "throughput off by %.3g %% on average (limit %.3g %%), %.3g %% at worst (limit %.3g %%)",
                  100 * tp->abs_mean, 100 * l->mean_error, 100 * tp->abs_worst, 100 * l->worst_error);
     else if (measured > 0)
         snprintf(time, sizeof time, "no measured trace carries a prediction");
+    if (r->n_bars > 0)
+        snprintf(bars, sizeof bars, "; %d of %d inside the error bar (+-%.2g %%), beyond it %.3g %% on average, %.3g %% at worst",
+                 r->n_inside, r->n_bars, 100 * r->bar_half_width, 100 * r->beyond_mean, 100 * r->beyond_worst);
     if (peak)
         snprintf(bytes, sizeof bytes, "%.32s off by %.3g %% at worst (limit %.3g %%)", peak->name, 100 * peak->abs_worst,
                  100 * l->peak_error);
-    snprintf(r->verdict, sizeof r->verdict, "%s: %s; %s; %d measured, %d simulated", r->pass ? "PASS" : "FAIL", time, bytes,
-             measured, r->n_simulated);
+    snprintf(r->verdict, sizeof r->verdict, "%s: %s%s; %s; %d measured, %d simulated", r->pass ? "PASS" : "FAIL", time, bars,
+             bytes, measured, r->n_simulated);
 }
 
 enum status validate_traces(const struct trace *const *traces, int n, const struct validate_limits *limits,
@@ -319,8 +338,9 @@ static json_t *term_json(const struct validate_term *t)
 
 static json_t *verdict_json(const struct validate_report *r)
 {
-    return json_pack("{s:i, s:i, s:b, s:s}", "n_traces", r->n_traces, "n_simulated", r->n_simulated, "pass", r->pass, "verdict",
-                     r->verdict);
+    return json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:b, s:s}", "n_traces", r->n_traces, "n_simulated", r->n_simulated,
+                     "n_bars", r->n_bars, "n_inside", r->n_inside, "bar_half_width", r->bar_half_width, "beyond_mean",
+                     r->beyond_mean, "beyond_worst", r->beyond_worst, "pass", r->pass, "verdict", r->verdict);
 }
 
 /* Takes `value`; a NULL value is a failure. */

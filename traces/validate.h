@@ -11,7 +11,7 @@
 #include "traces/trace.h"
 
 struct validate_limits {
-    double mean_error, worst_error; /* of throughput: default 0.10 and 0.20 */
+    double mean_error, worst_error; /* of throughput, beyond the error bar where there is one: default 0.10 and 0.20 */
     double peak_error;              /* of peak bytes: default 0.01 */
 };
 void validate_limits_default(struct validate_limits *l);
@@ -24,11 +24,15 @@ struct validate_term {
 };
 
 struct validate_report {
+    /* Error bars: traces whose prediction has one, those measured inside it, and the mean half width relative to the prediction. What the
+     * verdict is about: the error of the throughput, counted from the nearest end of the bar. */
+    int n_bars, n_inside;
+    double bar_half_width, beyond_mean, beyond_worst;
     int n_terms;
     struct validate_term term[64];
     int n_traces, n_simulated; /* simulated ones are left out of every time term */
     int pass;
-    char verdict[256];
+    char verdict[400];
 };
 
 /* Terms below 1 % of their trace's total time, or a predicted and measured time of 0, are left out. Fails on an empty list or a

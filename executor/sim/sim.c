@@ -31,6 +31,8 @@ void trace_describe(struct trace *t, enum trace_origin origin, const struct run_
     t->n_tiers = s->hardware->n_tiers;
     t->predicted_prefill_s = s->prediction->prefill_s;
     t->predicted_decode_s = s->prediction->decode_s;
+    t->predicted_low_s = s->prediction->latency_low_s;
+    t->predicted_high_s = s->prediction->latency_high_s;
     for (int r = 0; r < t->n_resources; r++) {
         snprintf(t->resource_name[r], sizeof t->resource_name[r], "%s", resource_name(s->hardware, r, buf));
         for (int ph = 0; ph < PHASE_COUNT; ph++)

@@ -1,0 +1,66 @@
+#include "model/interval.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/* SplitMix64 (Steele, Lea and Flood 2014): equidistributed, and a seed is its state. */
+static double uniform(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return ((double)((z ^ z >> 31) >> 11) + 0.5) * 0x1p-53;
+}
+
+/* Box and Muller; the second of the pair is left. */
+static double normal(uint64_t *state)
+{
+    double u = uniform(state), v = uniform(state);
+    return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
+}
+
+static double spread_of(const struct hardware *hw, int resource)
+{
+    int links = hw->n_tiers - 1;
+    if (resource >= 2 * links)
+        return hw->compute[resource - 2 * links].spread;
+    return resource % 2 ? hw->link[resource / 2].write_spread : hw->link[resource / 2].read_spread;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   struct interval *out)
+{
+    double busy_s[PHASE_COUNT][RESOURCES_MAX], total_s[INTERVAL_DRAWS];
+    uint64_t state = 1;
+    bool known = false;
+    *out = (struct interval){0, 0};
+    for (int ph = 0; ph < PHASE_COUNT; ph++)
+        for (int r = 0; r < c->n_resources; r++) {
+            busy_s[ph][r] = form_at(&c->busy[ph][r], fraction);
+            known |= c->steps[ph] > 0 && busy_s[ph][r] > 0 && spread_of(hw, r) > 0;
+        }
+    for (int i = 0; i < INTERVAL_DRAWS && known; i++) {
+        double slow[RESOURCES_MAX];
+        for (int r = 0; r < c->n_resources; r++)
+            slow[r] = spread_of(hw, r) > 0 ? exp(spread_of(hw, r) * normal(&state)) : 1;
+        total_s[i] = 0;
+        for (int ph = 0; ph < PHASE_COUNT; ph++) {
+            double busy[RESOURCES_MAX];
+            for (int r = 0; r < c->n_resources; r++)
+                busy[r] = busy_s[ph][r] * slow[r];
+            total_s[i] += c->steps[ph] * cost_step_s(c, ph, busy);
+        }
+    }
+    if (!known)
+        return false;
+    qsort(total_s, INTERVAL_DRAWS, sizeof *total_s, ascending);
+    *out = (struct interval){total_s[INTERVAL_DRAWS / 20], total_s[INTERVAL_DRAWS - 1 - INTERVAL_DRAWS / 20]};
+    return true;
+}

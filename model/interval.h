@@ -1,0 +1,21 @@
+/* interval.h - the error bar of a prediction: how far the machine's rates vary, carried through the cost table. */
+#ifndef BALLAST_MODEL_INTERVAL_H
+#define BALLAST_MODEL_INTERVAL_H
+
+#include <stdbool.h>
+
+#include "model/cost.h"
+
+/* The latency of the block that is not reached (low) and not passed (high) one time in twenty each: a 90 % interval. */
+struct interval {
+    double low_s, high_s;
+};
+
+/* Every resource runs at its rate times exp(spread * z), with one standard normal z a resource and run, independent of the others; the
+ * quantiles are those of INTERVAL_DRAWS such runs of the table, always the same draws. false, and zeros, if no resource that is used
+ * has a known spread. Includes only what the profile says of its rates: not what the model leaves out. */
+#define INTERVAL_DRAWS 1000
+bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   struct interval *out);
+
+#endif
