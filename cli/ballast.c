@@ -21,6 +21,7 @@ static const struct command COMMANDS[] = {
     {"simulate", "the schedule on the cost model's clock", cmd_simulate},
     {"run", "carry a policy out on this machine", cmd_run},
     {"validate", "predicted against measured; exit 4 outside tolerance", cmd_validate},
+    {"fit", "a profile's rates adjusted to measured traces", cmd_fit},
     {"sweep", "every combination of lists of options, a CSV row each", cmd_sweep},
     {"paper", "a paper's tables: published, predicted, error", cmd_paper},
     {"plot", "a picture of a trace or a table", cmd_plot},

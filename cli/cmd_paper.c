@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/published.h"
 #include "cli/setting.h"
+#include "cli/words.h"
 
 struct result {
     double predicted, simulated;
@@ -42,26 +43,6 @@ static enum status simulate_row(const struct setting *s, const char *metric, dou
     return status;
 }
 
-/* The row's flags are read as a command line would be; a text between double quotes is one word. */
-static int split_flags(char *text, char **argv, int max)
-{
-    int n = 0;
-    for (char *at = text; *at && n < max;) {
-        at += strspn(at, " ");
-        bool quoted = *at == '"';
-        at += quoted;
-        if (!*at) {
-            break;
-        }
-        argv[n++] = at;
-        at += strcspn(at, quoted ? "\"" : " ");
-        if (*at) {
-            *at++ = '\0';
-        }
-    }
-    return n;
-}
-
 static enum status evaluate(const struct published_row *row, const char *hardware, struct setting *s, struct result *out,
                             struct error *err)
 {
@@ -76,7 +57,8 @@ static enum status evaluate(const struct published_row *row, const char *hardwar
     if (!flags) {
         return error_set(err, STATUS_RUNTIME, "out of memory");
     }
-    int argc = 9 + split_flags(flags, argv + 9, 54);
+    /* the row's flags are read as a command line would be */
+    int argc = 9 + words_split(flags, argv + 9, 54);
     enum status status = options_parse(&o, &USAGE, argc, argv, &code)
                              ? setting_reopen_anyway(s, NULL, &o, &out->fits, err)
                              : error_set(err, STATUS_INVALID, "the flags of a row: %s", row->flags);

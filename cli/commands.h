@@ -13,6 +13,7 @@ int cmd_predict(int argc, char **argv);
 int cmd_simulate(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
+int cmd_fit(int argc, char **argv);
 int cmd_validate(int argc, char **argv);
 int cmd_paper(int argc, char **argv);
 int cmd_plot(int argc, char **argv);

@@ -26,6 +26,9 @@ enum option_kind {
     KIND_BUDGET,
     KIND_SCALE,
     KIND_CHANGE,
+    KIND_HOLD_OUT,
+    KIND_BOUND,
+    KIND_REPORT,
     KIND_PERCENT,
     KIND_WEIGHTS,
     KIND_FORMAT,
@@ -113,6 +116,10 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_FILE, 'o', "output", "FILE", KIND_TEXT, AT(file), 0, 0, "file to write"},
     {OPTION_TRACE, 0, "trace", "FILE", KIND_TEXT, AT(trace), 0, 0, "write the trace as CSV"},
     {OPTION_TRACE, 0, "chrome-trace", "FILE", KIND_TEXT, AT(chrome_trace), 0, 0, "write the trace as Chrome JSON, for Perfetto"},
+    {OPTION_FIT, 0, "hold-out", "TRACE", KIND_HOLD_OUT, 0, 0, 0, "a trace to predict and not to fit; may be repeated"},
+    {OPTION_FIT, 0, "bound", "RATE=LOW-HIGH", KIND_BOUND, 0, 0, 0,
+     "as factors \"disk->ram.rate=0.5-2\" or values \"cpu.launch=1us-1ms\"; may be repeated"},
+    {OPTION_FIT, 0, "report", "md|json", KIND_REPORT, 0, 0, 0, "format of what is said on stdout (md)"},
     {OPTION_LIMITS, 0, "mean", "X", KIND_NUMBER, AT(limits.mean_error), 0, 1e6, "largest mean error of throughput (0.10)"},
     {OPTION_LIMITS, 0, "worst", "X", KIND_NUMBER, AT(limits.worst_error), 0, 1e6, "largest error of one throughput (0.20)"},
     {OPTION_LIMITS, 0, "peak", "X", KIND_NUMBER, AT(limits.peak_error), 0, 1e6, "largest error of peak bytes (0.01)"},
@@ -356,6 +363,17 @@ static enum status add_change(const struct option_spec *s, const char *text, str
     return STATUS_OK;
 }
 
+static enum status add_text(const struct option_spec *s, const char *text, const char **list, int *n, int max, struct error *err)
+{
+    char expected[40];
+    if (*n == max || text[0] == '\0') {
+        snprintf(expected, sizeof expected, *n == max ? "at most %d of them" : "a value", max);
+        return wrong_value(s, expected, text, err);
+    }
+    list[(*n)++] = text;
+    return STATUS_OK;
+}
+
 static enum status set_option(struct options *o, const struct option_spec *s, const char *value, int argc, char **argv,
                               struct error *err)
 {
@@ -399,6 +417,14 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
         return add_scale(s, value, o, err);
     case KIND_CHANGE:
         return add_change(s, value, o, err);
+    case KIND_HOLD_OUT:
+        return add_text(s, value, o->hold_out, &o->n_hold_outs, HOLD_OUTS_MAX, err);
+    case KIND_BOUND:
+        return add_text(s, value, o->bound, &o->n_bounds, BOUNDS_MAX, err);
+    case KIND_REPORT:
+        return output_format_parse(value, &o->report) == 0 && (o->report == OUTPUT_MD || o->report == OUTPUT_JSON)
+                   ? STATUS_OK
+                   : wrong_value(s, s->value, value, err);
     case KIND_PERCENT:
         return take_percent(s, value, o, argc, argv, err);
     case KIND_WEIGHTS:
@@ -563,6 +589,14 @@ bool options_parse(struct options *o, const struct command_usage *u, int argc, c
     o->n_arguments = argc - optind;
     o->argument = argv + optind;
     return true;
+}
+
+enum status options_read(struct options *o, const struct command_usage *u, int argc, char **argv, struct error *err)
+{
+    bool help = false;
+    options_default(o, u->name);
+    enum status status = scan(u, argc, argv, take_value, o, &help, err);
+    return help ? error_set(err, STATUS_INVALID, "unexpected option \"--help\"") : status;
 }
 
 /* -- one by one -------------------------------------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ enum option_group {
     OPTION_SWEEP = 1 << 17,       /* --vary, --jobs */
     OPTION_PLOT = 1 << 18,        /* --x, --y, --value, --group */
     OPTION_FRONT = 1 << 19,       /* --pareto */
+    OPTION_FIT = 1 << 20,         /* --hold-out, --bound, --report */
 };
 
 struct command_usage {
@@ -53,9 +54,11 @@ struct command_usage {
     unsigned groups;       /* enum option_group */
 };
 
-#define BUDGETS_MAX 8
-#define SCALES_MAX  8
-#define CHANGES_MAX 16
+#define BUDGETS_MAX   8
+#define SCALES_MAX    8
+#define CHANGES_MAX   16
+#define BOUNDS_MAX    32
+#define HOLD_OUTS_MAX 64
 
 struct options {
     const char *command;
@@ -98,6 +101,11 @@ struct options {
     int64_t jobs;                                          /* 0: one per core */
     const char *plot_x, *plot_y, *plot_value, *plot_group; /* names of columns; NULL: not given */
 
+    int n_hold_outs, n_bounds;
+    const char *hold_out[HOLD_OUTS_MAX]; /* traces */
+    const char *bound[BOUNDS_MAX];       /* "disk->ram.rate=0.5-2" */
+    enum output_format report;           /* md or json */
+
     int n_arguments;
     char **argument; /* (n_arguments) borrowed from argv */
 };
@@ -105,6 +113,9 @@ struct options {
 /* Fills o from argv (argv[0] is the command). Returns false when the command should return *code at once: after -h, or after a
  * one-line complaint on stderr. */
 bool options_parse(struct options *o, const struct command_usage *u, int argc, char **argv, int *code);
+
+/* The same for words that nobody typed (a trace's header): a complaint goes into err, and help is one. */
+enum status options_read(struct options *o, const struct command_usage *u, int argc, char **argv, struct error *err);
 
 /* -- the same one by one, for commands that give an option many values --------------------------------------------------- */
 

@@ -1,0 +1,411 @@
+/* calibrate.c - see calibrate.h. */
+#include "cli/calibrate.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A rate at its bound matters if it betters the sum of squares by this many s^2: two standard errors. */
+#define SIGNIFICANT 4.0
+
+static enum status no_memory(struct error *err)
+{
+    return error_set(err, STATUS_RUNTIME, "out of memory for the groups of the traces");
+}
+
+/* -- what is fitted --------------------------------------------------------------------------------------------------------- */
+
+static bool is_rate(const struct hardware_field *f)
+{
+    return f->kind != FIELD_CAPACITY && f->kind != FIELD_WORKSPACE && f->kind != FIELD_LATENCY;
+}
+
+static void add_rates(struct calibration *c)
+{
+    struct hardware_field field[HARDWARE_FIELDS_MAX];
+    int n = hardware_fields(&c->profile, field);
+    for (int i = 0; i < n && c->n_rates < FIT_PARAMETERS_MAX; i++) {
+        if (is_rate(&field[i]) && hardware_field_get(&c->profile, &field[i]) > 0) {
+            struct fit_parameter *p = &c->parameter[c->n_rates];
+            *p = (struct fit_parameter){.start = 1, .lower = 1 / CALIBRATE_FACTOR_MAX, .upper = CALIBRATE_FACTOR_MAX};
+            hardware_field_name(&c->profile, &field[i], p->name, sizeof p->name);
+            c->rate[c->n_rates++] = field[i];
+        }
+    }
+}
+
+enum status calibration_open(struct calibration *c, const struct options *o, char *const *path, int n_traces, int n_fitted,
+                             struct error *err)
+{
+    *c = (struct calibration){.n_fitted = n_fitted};
+    enum status status = options_hardware(o, &c->profile, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    c->fitted = c->profile;
+    add_rates(c);
+    c->trace = calloc((size_t)n_traces, sizeof *c->trace);
+    c->error = calloc((size_t)n_traces, sizeof *c->error);
+    if (!c->trace || !c->error) {
+        return no_memory(err);
+    }
+    for (int i = 0; i < n_traces && status == STATUS_OK; i++) {
+        c->n_traces++;
+        status = observed_load(&c->trace[i], path[i], o, err);
+    }
+    return status;
+}
+
+void calibration_free(struct calibration *c)
+{
+    for (int i = 0; i < c->n_traces; i++) {
+        observed_free(&c->trace[i]);
+    }
+    free(c->trace);
+    free(c->error);
+    *c = (struct calibration){0};
+}
+
+/* A factor, or a value with its unit. */
+static bool parse_limit(const struct calibration *c, int rate, const char *text, double *out)
+{
+    char *end;
+    double value;
+    *out = strtod(text, &end);
+    if (end != text && *end == '\0') {
+        return *out > 0 && isfinite(*out);
+    }
+    if (units_parse(text, hardware_field_unit(&c->rate[rate]), &value)) {
+        return false;
+    }
+    *out = value / hardware_field_get(&c->profile, &c->rate[rate]);
+    return *out > 0;
+}
+
+/* The '-' between two limits: not that of an exponent. */
+static const char *find_dash(const char *text)
+{
+    for (const char *at = text + 1; *at; at++) {
+        if (*at == '-' && at[-1] != 'e' && at[-1] != 'E') {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+enum status calibration_bound(struct calibration *c, const char *text, struct error *err)
+{
+    const char *equals = strchr(text, '='), *dash = equals && equals[1] ? find_dash(equals + 1) : NULL;
+    char name[64], low[48], high[48];
+    int rate = 0;
+    if (!equals || !dash) {
+        return error_set(err, STATUS_INVALID, "--bound \"%.100s\": expected RATE=LOW-HIGH such as \"disk->ram.rate=0.5-2\"",
+                         text);
+    }
+    snprintf(name, sizeof name, "%.*s", (int)(equals - text < 63 ? equals - text : 63), text);
+    snprintf(low, sizeof low, "%.*s", (int)(dash - equals - 1 < 47 ? dash - equals - 1 : 47), equals + 1);
+    snprintf(high, sizeof high, "%.47s", dash + 1);
+    while (rate < c->n_rates && strcmp(c->parameter[rate].name, name) != 0) {
+        rate++;
+    }
+    if (rate == c->n_rates) {
+        return error_set(err, STATUS_INVALID, "--bound \"%.100s\": expected a rate of %s such as %s, found '%s'", text,
+                         c->profile.name, c->parameter[0].name, name);
+    }
+    struct fit_parameter *p = &c->parameter[rate];
+    if (!parse_limit(c, rate, low, &p->lower) || !parse_limit(c, rate, high, &p->upper)) {
+        return error_set(err, STATUS_INVALID, "--bound \"%.100s\": expected two factors above 0, or %s twice", text,
+                         units_expected(hardware_field_unit(&c->rate[rate])));
+    }
+    if (!(p->lower <= 1 && p->upper >= 1)) {
+        return error_set(err, STATUS_INVALID,
+                         "--bound \"%.100s\": expected bounds around the profile's value, found factors %g to %g", text, p->lower,
+                         p->upper);
+    }
+    return STATUS_OK;
+}
+
+/* -- the fit ------------------------------------------------------------------------------------------------------------------ */
+
+static void apply(const struct calibration *c, const double *factor, struct hardware *out)
+{
+    *out = c->profile;
+    for (int i = 0; i < c->n_rates; i++) {
+        if (factor[i] != 1) {
+            hardware_field_put(out, &c->rate[i], hardware_field_get(&c->profile, &c->rate[i]) * factor[i]);
+        }
+    }
+}
+
+static int count_groups(const struct calibration *c, int n_traces)
+{
+    int n = 0;
+    for (int i = 0; i < n_traces; i++) {
+        n += c->trace[i].n_groups;
+    }
+    return n;
+}
+
+enum status calibration_residuals(const double *value, double *residual, void *calibration, struct error *err)
+{
+    const struct calibration *c = calibration;
+    struct hardware hw;
+    (void)err;
+    apply(c, value, &hw);
+    for (int i = 0; i < c->n_fitted; i++) {
+        observed_residuals(&c->trace[i], &hw, residual);
+        residual += c->trace[i].n_groups;
+    }
+    return STATUS_OK;
+}
+
+static double squares(const struct fit_result *r, int n)
+{
+    return r->variance * (n - r->n_determined);
+}
+
+static bool at_bound(const struct fit_estimate *e)
+{
+    return e->state == FIT_AT_LOWER || e->state == FIT_AT_UPPER;
+}
+
+/* Rates at a bound that hardly matter go back to the profile's value, one after the other; those that do stay at it. */
+static enum status solve(const struct calibration *c, const double *weight, int n_weighted, struct fit_result *out,
+                         struct error *err)
+{
+    struct fit_parameter parameter[FIT_PARAMETERS_MAX];
+    struct fit_result *other = malloc(sizeof *other);
+    bool dropped[FIT_PARAMETERS_MAX] = {false};
+    struct fit_problem p = {.n_parameters = c->n_rates,
+                            .parameter = parameter,
+                            .n_residuals = count_groups(c, c->n_fitted),
+                            .weight = weight,
+                            .huber = CALIBRATE_HUBER,
+                            .residuals = calibration_residuals,
+                            .arg = (void *)c};
+    memcpy(parameter, c->parameter, sizeof parameter);
+    enum status status = other ? fit_solve(&p, out, err) : no_memory(err);
+    for (int i = 0; i < c->n_rates && status == STATUS_OK; i++) {
+        const struct fit_parameter kept = parameter[i];
+        if (!at_bound(&out->estimate[i])) {
+            continue;
+        }
+        parameter[i].lower = parameter[i].upper = parameter[i].start;
+        status = fit_solve(&p, other, err);
+        dropped[i] = status == STATUS_OK && squares(other, n_weighted) - squares(out, n_weighted) < SIGNIFICANT * out->variance;
+        if (dropped[i]) {
+            *out = *other;
+            i = -1; /* others may have come to a bound */
+        } else {
+            parameter[i] = kept;
+        }
+    }
+    for (int i = 0; i < c->n_rates; i++) {
+        out->estimate[i].state = dropped[i] ? FIT_UNDETERMINED : out->estimate[i].state;
+    }
+    free(other);
+    return status;
+}
+
+static enum status refuse(const struct calibration *c, int rate, struct error *err)
+{
+    const struct fit_parameter *p = &c->parameter[rate];
+    const struct fit_estimate *e = &c->result.estimate[rate];
+    char value[48];
+    units_format(hardware_field_get(&c->profile, &c->rate[rate]), hardware_field_unit(&c->rate[rate]), value, sizeof value);
+    return error_set(
+        err, STATUS_INVALID,
+        "%s: expected %g to %g times the profile's %s, the traces want %s: another machine, or give --bound \"%s=LOW-HIGH\"",
+        p->name, p->lower, p->upper, value, e->state == FIT_AT_LOWER ? "less" : "more", p->name);
+}
+
+static void machine_of(const struct calibration *c, const struct fit_result *r, struct hardware *out)
+{
+    double factor[FIT_PARAMETERS_MAX];
+    for (int i = 0; i < c->n_rates; i++) {
+        factor[i] = r->estimate[i].value;
+    }
+    apply(c, factor, out);
+}
+
+/* -- errors ------------------------------------------------------------------------------------------------------------------- */
+
+static enum status error_of(const struct observed *b, const struct hardware *hw, struct trace_error *out, struct error *err)
+{
+    double predicted, off_s = 0, all_s = 0, *seconds = malloc((size_t)b->n_groups * sizeof *seconds);
+    if (!seconds) {
+        return no_memory(err);
+    }
+    enum status status = observed_throughput(b, hw, &predicted, err);
+    observed_predict(b, hw, seconds);
+    for (int i = 0; i < b->n_groups; i++) {
+        off_s += fabs(seconds[i] - b->group[i].measured_s);
+        all_s += b->group[i].measured_s;
+    }
+    *out = (struct trace_error){predicted / b->throughput_tok_s - 1, off_s / all_s};
+    free(seconds);
+    return status;
+}
+
+static enum status all_errors(struct calibration *c, struct error *err)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < c->n_traces && status == STATUS_OK; i++) {
+        struct calibrated_trace *e = &c->error[i];
+        status = error_of(&c->trace[i], &c->profile, &e->before, err);
+        if (status == STATUS_OK) {
+            status = error_of(&c->trace[i], &c->fitted, &e->after, err);
+        }
+        if (i >= c->n_fitted) {
+            e->left_out = e->after;
+            e->was_left_out = true;
+        }
+    }
+    return status;
+}
+
+/* Fits to all but every CALIBRATE_FOLDS_MAX-th trace from `fold` on, and predicts those. */
+static enum status leave_out(struct calibration *c, int fold, double *weight, struct error *err)
+{
+    struct fit_result *result = malloc(sizeof *result);
+    struct hardware hw;
+    int at = 0, n_weighted = 0;
+    for (int i = 0; i < c->n_fitted; i++) {
+        bool out = i % CALIBRATE_FOLDS_MAX == fold;
+        for (int k = 0; k < c->trace[i].n_groups; k++) {
+            weight[at++] = out ? 0 : 1;
+        }
+        n_weighted += out ? 0 : c->trace[i].n_groups;
+    }
+    enum status status = result ? solve(c, weight, n_weighted, result, err) : no_memory(err);
+    if (status == STATUS_OK) {
+        machine_of(c, result, &hw);
+    }
+    for (int i = fold; i < c->n_fitted && status == STATUS_OK; i += CALIBRATE_FOLDS_MAX) {
+        status = error_of(&c->trace[i], &hw, &c->error[i].left_out, err);
+        c->error[i].was_left_out = true;
+    }
+    free(result);
+    return status;
+}
+
+/* Without traces held out, and with three or more, each is left out in turn. */
+static enum status cross_validate(struct calibration *c, struct error *err)
+{
+    enum status status = STATUS_OK;
+    if (c->n_traces > c->n_fitted || c->n_fitted < 3) {
+        return STATUS_OK;
+    }
+    double *weight = malloc((size_t)count_groups(c, c->n_fitted) * sizeof *weight);
+    if (!weight) {
+        return no_memory(err);
+    }
+    for (int fold = 0; fold < CALIBRATE_FOLDS_MAX && fold < c->n_fitted && status == STATUS_OK; fold++) {
+        status = leave_out(c, fold, weight, err);
+    }
+    free(weight);
+    return status;
+}
+
+/* -- how uncertain the rates are ------------------------------------------------------------------------------------------------ */
+
+/* Seconds of every resource over the fitted traces. */
+static enum status resource_seconds(const struct calibration *c, const struct hardware *hw, double *seconds, struct error *err)
+{
+    memset(seconds, 0, RESOURCES_MAX * sizeof *seconds);
+    for (int i = 0; i < c->n_fitted; i++) {
+        const struct observed *b = &c->trace[i];
+        double *group_s = malloc((size_t)b->n_groups * sizeof *group_s);
+        if (!group_s) {
+            return no_memory(err);
+        }
+        observed_predict(b, hw, group_s);
+        for (int g = 0; g < b->n_groups; g++) {
+            seconds[b->group[g].resource] += group_s[g];
+        }
+        free(group_s);
+    }
+    return STATUS_OK;
+}
+
+/* d log(seconds) / d log(rate) of every resource, by central differences. */
+static enum status slopes(const struct calibration *c, int rate, double *slope, struct error *err)
+{
+    const double step = 1e-4;
+    double low[RESOURCES_MAX], high[RESOURCES_MAX], value = hardware_field_get(&c->fitted, &c->rate[rate]);
+    struct hardware hw = c->fitted;
+    hardware_field_put(&hw, &c->rate[rate], value * exp(-step));
+    enum status status = resource_seconds(c, &hw, low, err);
+    hardware_field_put(&hw, &c->rate[rate], value * exp(step));
+    if (status == STATUS_OK) {
+        status = resource_seconds(c, &hw, high, err);
+    }
+    for (int r = 0; r < RESOURCES_MAX && status == STATUS_OK; r++) {
+        slope[r] = low[r] > 0 ? log(high[r] / low[r]) / (2 * step) : 0;
+    }
+    return status;
+}
+
+/* The scatter of the groups of each resource, each by its share of the resource's time. */
+static enum status scatter_squared(const struct calibration *c, double *scatter, struct error *err)
+{
+    double weight[RESOURCES_MAX] = {0}, sum[RESOURCES_MAX] = {0};
+    for (int i = 0; i < c->n_fitted; i++) {
+        const struct observed *b = &c->trace[i];
+        double *residual = malloc((size_t)b->n_groups * sizeof *residual);
+        if (!residual) {
+            return no_memory(err);
+        }
+        observed_residuals(b, &c->fitted, residual);
+        for (int g = 0; g < b->n_groups; g++) {
+            weight[b->group[g].resource] += b->group[g].measured_s;
+            sum[b->group[g].resource] += b->group[g].measured_s * residual[g] * residual[g];
+        }
+        free(residual);
+    }
+    for (int r = 0; r < RESOURCES_MAX; r++) {
+        scatter[r] = weight[r] > 0 ? sum[r] / weight[r] : 0;
+    }
+    return STATUS_OK;
+}
+
+/* Of a resource's time: the scatter, and the standard errors of its rates carried through to it. */
+static enum status find_spreads(struct calibration *c, struct error *err)
+{
+    double squared[RESOURCES_MAX], slope[FIT_PARAMETERS_MAX][RESOURCES_MAX] = {{0}};
+    enum status status = scatter_squared(c, squared, err);
+    for (int i = 0; i < c->n_rates && status == STATUS_OK; i++) {
+        if (c->result.estimate[i].state == FIT_DETERMINED) {
+            status = slopes(c, i, slope[i], err);
+        }
+    }
+    for (int r = 0; r < RESOURCES_MAX && status == STATUS_OK; r++) {
+        for (int i = 0; i < c->n_rates; i++) {
+            for (int j = 0; j < c->n_rates; j++) {
+                const double v = c->result.covariance[i][j];
+                squared[r] += isfinite(v) ? slope[i][r] * v * slope[j][r] : 0;
+            }
+        }
+        c->spread[r] = sqrt(fmax(squared[r], 0));
+    }
+    return status;
+}
+
+enum status calibration_run(struct calibration *c, struct error *err)
+{
+    enum status status = solve(c, NULL, count_groups(c, c->n_fitted), &c->result, err);
+    for (int i = 0; i < c->n_rates && status == STATUS_OK; i++) {
+        if (at_bound(&c->result.estimate[i])) {
+            status = refuse(c, i, err);
+        }
+    }
+    if (status == STATUS_OK) {
+        machine_of(c, &c->result, &c->fitted);
+        status = find_spreads(c, err);
+    }
+    if (status == STATUS_OK) {
+        status = all_errors(c, err);
+    }
+    return status == STATUS_OK ? cross_validate(c, err) : status;
+}
