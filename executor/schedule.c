@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/order.h"
 #include "model/cost.h"
 #include "model/stream.h"
 
@@ -24,16 +25,6 @@ int64_t step_tokens(const struct workload *w, int step)
     return step == 0 ? w->prompt_tokens : 1;
 }
 
-/* A batch passing one layer. Numbers count from the start of the run and pick the slots. */
-struct turn {
-    int step, layer, batch;
-    int64_t pass, low, high; /* batches [low, high) are under way in it */
-    int64_t number;          /* of all turns */
-    int64_t attention;       /* of attention turns */
-    int64_t visit;           /* of layer visits that use weights; -1 for the embedding */
-    bool first, last;        /* of its visit */
-};
-
 #define NONE      (-1)
 #define LINKS_MAX (TIERS_MAX - 1)
 #define PARTS_MAX 8
@@ -53,7 +44,7 @@ struct builder {
     struct error *err;
     enum status status;
     int links, prefetch, parts, cells; /* cells: batches under way at most, which share what is kept by batch */
-    int64_t batches, passes;
+    struct order order;
     bool near;
     /* ring: per slot, the last compute of the visit that used it and the loads by link and part */
     int32_t *ring_compute;                      /* (prefetch) */
@@ -372,71 +363,12 @@ static void near_end(struct builder *b, const struct turn *t)
     finish(b, t, emit(b, out, &b->near_op[t->batch % b->cells][2], 1));
 }
 
-/* -- the order of turns ------------------------------------------------------------------------------------------------ */
-
-static bool under_way(const struct builder *b, int64_t batch, int64_t pass)
-{
-    int64_t entry = stream_entry(b->w, b->p, batch);
-    return entry <= pass && pass < entry + b->w->gen_tokens;
-}
-
-/* Puts the turn at the start of a layer of its pass: at the first batch under way. */
-static void first_of_layer(const struct builder *b, struct turn *t)
-{
-    t->batch = (int)t->low;
-    t->step = (int)(t->pass - stream_entry(b->w, b->p, t->low));
-}
-
-static void open_pass(const struct builder *b, struct turn *t)
-{
-    while (!under_way(b, t->low, t->pass))
-        t->low++;
-    while (t->high < b->batches && under_way(b, t->high, t->pass))
-        t->high++;
-    first_of_layer(b, t);
-}
-
-static void mark_ends(struct turn *t)
-{
-    t->first = t->batch == t->low;
-    t->last = t->batch == t->high - 1;
-}
-
-/* Fills the turn after `t`; false at the end. In a pass: batches under way fastest, then layers. */
-static bool next_turn(const struct builder *b, const struct turn *t, struct turn *out)
-{
-    *out = *t;
-    out->number++;
-    out->attention += is_attention(b, t);
-    if (t->batch + 1 < t->high) {
-        out->batch++;
-        out->step = (int)(t->pass - stream_entry(b->w, b->p, out->batch));
-    } else if (++out->layer < b->a->n_layers) {
-        first_of_layer(b, out);
-    } else {
-        out->layer = 0;
-        if (++out->pass == b->passes)
-            return false;
-        open_pass(b, out);
-    }
-    mark_ends(out);
-    return true;
-}
-
-/* Numbers the visits that use weights: the embedding has none of its own. */
-static void number_visit(const struct builder *b, struct turn *t, int64_t *visits)
-{
-    bool embed = b->a->layer[t->layer].kind == LAYER_EMBED;
-    if (t->first && !embed)
-        (*visits)++;
-    t->visit = embed ? -1 : *visits - 1;
-}
+/* -- the order of operations ------------------------------------------------------------------------------------------- */
 
 /* The weights cursor runs prefetch-1 visits ahead of the computation, a part of a visit for every turn. */
 struct weights_cursor {
     struct turn turn;
-    int64_t visits; /* numbered so far */
-    int part;       /* next part of the current visit */
+    int part; /* next part of the current visit */
     bool done;
 };
 
@@ -445,10 +377,8 @@ static void cursor_step(struct builder *b, struct weights_cursor *c)
     struct turn next;
     c->part = 0;
     do {
-        c->done = !next_turn(b, &c->turn, &next);
+        c->done = !turn_next(&b->order, &c->turn, &next);
         c->turn = next;
-        if (!c->done)
-            number_visit(b, &c->turn, &c->visits);
     } while (!c->done && !(c->turn.first && c->turn.visit >= 0));
 }
 
@@ -462,27 +392,15 @@ static void cursor_load(struct builder *b, struct weights_cursor *c, int64_t lim
     }
 }
 
-static struct turn first_turn(const struct builder *b)
-{
-    struct turn t = {.visit = -1};
-    open_pass(b, &t);
-    mark_ends(&t);
-    return t;
-}
-
 static void build(struct builder *b)
 {
-    struct weights_cursor cursor = {.turn = first_turn(b)};
-    struct turn t = first_turn(b), next;
-    int64_t visits = 0;
+    struct turn t = turn_first(&b->order), next;
+    struct weights_cursor cursor = {.turn = t};
     bool more = true, begun = false; /* begun: the first half of the turn's attention near the cache is there */
     cursor_step(b, &cursor);         /* from the embedding to the first layer with weights */
     cursor_load(b, &cursor, b->prefetch - 2, INT32_MAX);
-    number_visit(b, &t, &visits);
     while (more && b->status == STATUS_OK) {
-        more = next_turn(b, &t, &next);
-        if (more)
-            number_visit(b, &next, &visits);
+        more = turn_next(&b->order, &t, &next);
         bool near = is_attention(b, &t) && attends_near(b, &t),
              near_next = more && is_attention(b, &next) && attends_near(b, &next);
         cursor_load(b, &cursor, t.visit, INT32_MAX); /* with a ring of one slot nothing was loaded ahead */
@@ -504,7 +422,7 @@ static void build(struct builder *b)
         if (more && next.batch == t.batch) /* what this turn stores */
             load_hidden(b, &next);
         /* whatever this visit still owes goes out with its last turn */
-        cursor_load(b, &cursor, (t.visit < 0 ? visits - 1 : t.visit) + b->prefetch - 1, t.last ? INT32_MAX : 1);
+        cursor_load(b, &cursor, (t.visit < 0 ? next.visits - 1 : t.visit) + b->prefetch - 1, t.last ? INT32_MAX : 1);
         t = next;
     }
 }
@@ -522,8 +440,7 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
                         .links = hw->n_tiers - 1,
                         .prefetch = p->prefetch,
                         .cells = p->num_gpu_batches,
-                        .batches = stream_batches(w, p),
-                        .passes = stream_passes(w, p),
+                        .order = {a, w, p, stream_batches(w, p), stream_passes(w, p)},
                         .near = p->attention_near_cache};
     size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches;
     memset(s, 0, sizeof *s);

@@ -234,6 +234,14 @@ if has run && has simulate; then
     else
         not_ok "run with traces" "exit $status: $(tail -n 1 "$work/err")"
     fi
+    stream=("${setting[@]}" --schedule diagonal --sequences 10)
+    good "simulate a diagonal stream" '"throughput_tok_s": ' simulate "${stream[@]}" --trace "$work/diagonal.csv" -o json
+    good "run a diagonal stream" '"throughput_tok_s": ' run "${stream[@]}" -r 1 --scratch-dir "$work" --trace "$work/ran.csv" -o json
+    [ "$(grep -c ',attention,' "$work/diagonal.csv")" -eq "$(grep -c ',attention,' "$work/ran.csv")" ] &&
+        ok "the stream runs as simulated" || not_ok "the stream runs as simulated" "other attention operations"
+    grep -q '^# generated_tokens: 40$' "$work/ran.csv" && ok "the stream serves every sequence" ||
+        not_ok "the stream serves every sequence" "$(grep '^# generated_tokens' "$work/ran.csv")"
+    bad "a schedule that is none" 1 'expected zigzag.row.diagonal, found "spiral"' simulate "${setting[@]}" --schedule spiral
     good "a simulated trace validates" '' validate "$work/simulated.csv"
     # Made-up rates cannot predict this machine; wide limits let it pass, none must fail with 4.
     good "validate inside wide limits" '"throughput"' validate "$work/measured.csv" --mean 1e6 --worst 1e6 --peak 1e6 -o json

@@ -15,7 +15,8 @@
 struct hand {
     struct schedule s;
     struct op op[OPS_MAX];
-    double duration_s[OPS_MAX], share[2][RESOURCES_MAX];
+    double duration_s[OPS_MAX];
+    struct contention contention[2];
     struct clock_time time[OPS_MAX];
     struct clock_input in;
     double total_s;
@@ -28,7 +29,7 @@ static void begin(struct hand *h)
     h->in.schedule = &h->s;
     h->in.n_resources = 4;
     h->in.duration_s = h->duration_s;
-    h->in.share = (const double(*)[RESOURCES_MAX])h->share;
+    h->in.contention = h->contention;
 }
 
 static int32_t add(struct hand *h, int resource, double duration_s, int32_t dep)
@@ -98,8 +99,8 @@ Test(clock, two_transfers_share_a_bus)
 {
     struct hand h;
     begin(&h);
-    h.in.n_groups = 1;
-    h.share[0][0] = h.share[0][1] = 1;
+    h.in.n_contentions = 1;
+    h.contention[0].share[0] = h.contention[0].share[1] = 1;
     add(&h, 0, 2, -1);
     add(&h, 1, 3, -1);
     run(&h);
@@ -113,9 +114,9 @@ Test(clock, a_latecomer_slows_what_is_under_way)
 {
     struct hand h;
     begin(&h);
-    h.in.n_groups = 1;
-    h.share[0][0] = 0.75;
-    h.share[0][1] = 0.5;
+    h.in.n_contentions = 1;
+    h.contention[0].share[0] = 0.75;
+    h.contention[0].share[1] = 0.5;
     add(&h, 2, 1, -1);
     add(&h, 0, 3, -1);
     add(&h, 1, 4, 0);
@@ -130,18 +131,18 @@ Test(clock, full_is_not_crowded_and_the_most_crowded_group_counts)
 {
     struct hand h;
     begin(&h);
-    h.in.n_groups = 1;
-    h.share[0][0] = 0.25;
-    h.share[0][1] = 0.75;
+    h.in.n_contentions = 1;
+    h.contention[0].share[0] = 0.25;
+    h.contention[0].share[1] = 0.75;
     add(&h, 0, 1, -1);
     add(&h, 1, 1, -1);
     run(&h);
     AT(0, 0, 1);
     AT(1, 0, 1);
     begin(&h);
-    h.in.n_groups = 2;
-    h.share[0][0] = h.share[0][1] = 0.6;
-    h.share[1][1] = h.share[1][2] = 1;
+    h.in.n_contentions = 2;
+    h.contention[0].share[0] = h.contention[0].share[1] = 0.6;
+    h.contention[1].share[1] = h.contention[1].share[2] = 1;
     add(&h, 0, 1, -1); /* in the first group only: 1.2 while link 1 works */
     add(&h, 1, 1, -1); /* in both: 2 while the unit works */
     add(&h, 2, 1, -1);
@@ -215,9 +216,9 @@ Test(clock, sharing_keeps_the_order_and_loses_no_work)
         struct hand h;
         double sum = 0;
         random_schedule(&h);
-        h.in.n_groups = 1;
+        h.in.n_contentions = 1;
         for (int r = 0; r < 4; r++)
-            h.share[0][r] = 1;
+            h.contention[0].share[r] = 1;
         run(&h);
         int32_t last[4] = {-1, -1, -1, -1};
         for (int32_t i = 0; i < h.s.n_ops; i++) {

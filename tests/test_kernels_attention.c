@@ -294,6 +294,63 @@ Test(attention, prefill_agrees_with_the_reference, .timeout = 120)
     }
 }
 
+/* The same cache in shuffled pages, with rows between them that belong to nobody. */
+static struct cache paged_new(const struct attention_case *t, int64_t page_tokens, int32_t *page, uint64_t *seed)
+{
+    const int64_t vector = format_vector_bytes(t->format, width_of(t)), context = t->first + t->tokens;
+    const int64_t pages = (context + page_tokens - 1) / page_tokens, rows = (pages + 3) * page_tokens;
+    struct cache c = {.memory = guarded_new(2 * vector * rows * t->sequences, t->shift)};
+
+    for (int64_t i = 0; i < pages + 3; i++)
+        page[i] = (int32_t)i;
+    for (int64_t i = pages + 2; i > 0; i--) {
+        const int64_t j = random_in(seed, 0, i);
+        const int32_t swap = page[i];
+        page[i] = page[j];
+        page[j] = swap;
+    }
+    c.view = (struct cache_view){t->format,
+                                 (char *)c.memory.data,
+                                 t->sequence_major ? 2 * vector : 2 * vector * t->sequences,
+                                 t->sequence_major ? 2 * vector * rows : 2 * vector,
+                                 vector,
+                                 page,
+                                 page_tokens};
+    return c;
+}
+
+Test(attention, pages_in_any_order_give_the_same_bits)
+{
+    uint64_t seed = test_seed("pages_in_any_order_give_the_same_bits");
+    int32_t page[600];
+
+    for (int round = 0; round < 120; round++) {
+        const struct attention_case t = random_case(&seed, round % 4 > 0);
+        const int64_t ld = width_of(&t) + 2, context = t.first + t.tokens, outputs = t.sequences * t.tokens * t.ld;
+        float *k = random_array(&seed, t.sequences * context * ld), *v = random_array(&seed, t.sequences * context * ld);
+        float *q = random_array(&seed, outputs), *out = calloc((size_t)outputs, sizeof *out),
+              *paged_out = calloc((size_t)outputs, sizeof *out);
+        struct pool *p = pool_of(t.threads);
+        struct cache c = cache_new(&t), paged = paged_new(&t, random_in(&seed, 1, 40), page, &seed);
+
+        cpu_isa_force(t.isa);
+        cache_fill(&t, &c, p, k, v, ld);
+        cache_fill(&t, &paged, p, k, v, ld);
+        run_attention(&t, &c, q, out);
+        run_attention(&t, &paged, q, paged_out);
+        cr_assert_arr_eq(out, paged_out, (size_t)outputs * sizeof *out, "%s, pages of %lld", case_text(&t),
+                         (long long)paged.view.page_tokens);
+        guarded_check_and_free(&c.memory, "cache");
+        guarded_check_and_free(&paged.memory, "paged cache");
+        pool_free(p);
+        free(k);
+        free(v);
+        free(q);
+        free(out);
+        free(paged_out);
+    }
+}
+
 Test(attention, more_heads_on_a_key_head_than_a_block_has_rows)
 {
     /* A block has 64 rows: 64 heads fill one with a single query, 65 and 150 need two and three blocks of heads. */

@@ -115,6 +115,44 @@ Test(trace, a_summary_splits_at_the_end_of_step_0)
     trace_free(&t);
 }
 
+/* Two batches of two tokens under way, one pass apart, three batches in all: passes of {0}, {0, 1}, {1, 2}, {2}; in the first three one is at
+ * step 0. One layer, embed 1 ns and head 2 ns a batch, so passes of 3, 6, 6 and 3 ns. */
+Test(trace, a_summary_of_batches_at_different_steps_goes_by_their_passes)
+{
+    static const int pass_of[][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {2, 0}, {2, 1}}; /* batch, step */
+    static const int passes[][2] = {{0, 1}, {1, 3}, {3, 5}, {5, 6}};                  /* ranges of the above */
+    struct trace t;
+    struct trace_summary s;
+    int64_t now = 0;
+    int32_t op = 0;
+    trace_init(&t);
+    t.n_kinds = 2;
+    snprintf(t.kind_name[0], sizeof t.kind_name[0], "embed");
+    snprintf(t.kind_name[1], sizeof t.kind_name[1], "head");
+    t.n_resources = 1;
+    for (int pass = 0; pass < 4; pass++)
+        for (int kind = 0; kind < 2; kind++)
+            for (int i = passes[pass][0]; i < passes[pass][1]; i++) {
+                struct trace_event e = {.op = op++,
+                                        .kind = (int16_t)kind,
+                                        .step = pass_of[i][1],
+                                        .layer = kind,
+                                        .batch = pass_of[i][0],
+                                        .start_ns = now,
+                                        .end_ns = now + 1 + kind,
+                                        .waits_for = -1};
+                now = e.end_ns;
+                cr_assert_eq(trace_add_event(&t, &e, NULL), STATUS_OK);
+            }
+    trace_summarise(&t, &s);
+    cr_assert_float_eq(s.total_s, 18e-9, 1e-15);
+    cr_assert_float_eq(s.prefill_s, 15e-9, 1e-15);
+    cr_assert_float_eq(s.decode_s, 3e-9, 1e-15);
+    cr_assert_float_eq(s.busy_s[0][0], 15e-9, 1e-15);
+    cr_assert_float_eq(s.busy_s[1][0], 3e-9, 1e-15);
+    trace_free(&t);
+}
+
 Test(trace, a_summary_of_nothing_is_zero)
 {
     struct trace t;

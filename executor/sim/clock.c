@@ -23,7 +23,7 @@ struct clock {
     struct lane lane[RESOURCES_MAX];
     bool *done; /* (n_ops) */
     struct clock_time *times;
-    double load[CONTENTION_GROUPS_MAX];
+    double load[CONTENTIONS_MAX];
 };
 
 /* Index of a dependency that has not ended, or NONE. */
@@ -70,8 +70,8 @@ static void end(struct clock *c, struct lane *l)
 static double pace_of(const struct clock *c, int r)
 {
     double pace = 1;
-    for (int g = 0; g < c->in->n_groups; g++)
-        if (c->in->share[g][r] > 0)
+    for (int g = 0; g < c->in->n_contentions; g++)
+        if (c->in->contention[g].share[r] > 0)
             pace = fmax(pace, c->load[g]);
     return pace;
 }
@@ -79,10 +79,10 @@ static double pace_of(const struct clock *c, int r)
 /* After who is at work has changed: the rest of each operation goes on at its new pace. */
 static void share_out(struct clock *c, double now_s)
 {
-    for (int g = 0; g < c->in->n_groups; g++) {
+    for (int g = 0; g < c->in->n_contentions; g++) {
         c->load[g] = 0;
         for (int r = 0; r < c->in->n_resources; r++)
-            c->load[g] += c->lane[r].working ? c->in->share[g][r] : 0;
+            c->load[g] += c->lane[r].working ? c->in->contention[g].share[r] : 0;
     }
     for (int r = 0; r < c->in->n_resources; r++) {
         struct lane *l = &c->lane[r];
@@ -117,7 +117,7 @@ static double run(struct clock *c)
         for (int r = 0; r < c->in->n_resources; r++)
             if (&c->lane[r] == l || c->lane[r].watched == ended)
                 start(c, r, now_s);
-        if (c->in->n_groups)
+        if (c->in->n_contentions)
             share_out(c, now_s);
     }
     return now_s;

@@ -3,8 +3,8 @@
  * - A resource runs its operations in list order, one at a time; an operation starts when its dependencies have ended.
  * - A link begins its next transfer when the one in flight starts moving bytes, if the next is ready by then (executor/engine.c): its
  *   latency then passes behind the one in flight. One that becomes ready later is begun when the one in flight has ended.
- * - Resources may share something. While the shares of those at work in a group exceed 1, all of them slow down by that sum; a resource in
- *   several groups goes by the most crowded.
+ * - Resources may share something. While the shares of those at work in a contention exceed 1, all of them slow down by that sum; a
+ *   resource in several goes by the most crowded.
  */
 #ifndef BALLAST_EXECUTOR_SIM_CLOCK_H
 #define BALLAST_EXECUTOR_SIM_CLOCK_H
@@ -12,15 +12,13 @@
 #include "executor/schedule.h"
 #include "model/cost.h"
 
-#define CONTENTION_GROUPS_MAX 4
-
 struct clock_input {
     const struct schedule *schedule; /* dependencies point backwards */
     int n_resources;
     const double *duration_s;        /* (n_ops) alone, latency included */
     double latency_s[RESOURCES_MAX]; /* the part of a transfer that may pass behind another; 0 for compute */
-    int n_groups;
-    const double (*share)[RESOURCES_MAX]; /* (n_groups): what a resource takes of the group's common thing; 0: not of the group */
+    int n_contentions;
+    const struct contention *contention; /* (n_contentions) */
 };
 
 struct clock_time {

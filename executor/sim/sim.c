@@ -131,7 +131,11 @@ enum status simulate(const struct schedule *schedule, const struct run_setting *
     size_t n = (size_t)schedule->n_ops + 1;
     double *duration_s = malloc(n * sizeof *duration_s), total_s;
     struct clock_time *time = malloc(n * sizeof *time);
-    struct clock_input in = {.schedule = schedule, .n_resources = resource_count(s->hardware), .duration_s = duration_s};
+    struct clock_input in = {.schedule = schedule,
+                             .n_resources = resource_count(s->hardware),
+                             .duration_s = duration_s,
+                             .n_contentions = s->hardware->n_contentions,
+                             .contention = s->hardware->contention};
     set_latencies(s->hardware, in.latency_s);
     trace_describe(t, TRACE_SIMULATED, s);
     enum status status =
