@@ -6,6 +6,7 @@
 
 #include "model/placement.h"
 #include "model/stream.h"
+#include "model/turns.h"
 
 const char *phase_name(enum phase p)
 {
@@ -139,6 +140,7 @@ struct build {
     const struct workload *w;
     const struct policy *p, *high; /* smallest sizes and the switches; largest sizes */
     enum format weights, cache;
+    enum format products, attended;      /* what the first unit works on: 16 bits where a runtime expands 4 first */
     double block, placed_bytes, visible; /* visible: mean tokens in the cache over the decode steps */
     double batches;                      /* fewest batches that `block` sequences take: the number of batches, at a point */
     double passes;                       /* part of a pass over the weights that `block` sequences pay: 1 at a point */
@@ -268,8 +270,9 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         if (!l->alike)
             continue;
         struct span at_once = {rows_at_once(l, b->p->gpu_batch_size, tokens), rows_at_once(l, b->high->gpu_batch_size, tokens)};
-        double all = layer_s(&b->hw->compute[0], b->a, l, b->weights, b->cache, b->block, b->batches, at_once, tokens, visible);
-        double attend = attend_s(&b->hw->compute[0], l, b->cache, b->block, tokens, visible);
+        double all =
+            layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, b->block, b->batches, at_once, tokens, visible);
+        double attend = attend_s(&b->hw->compute[0], l, b->attended, b->block, tokens, visible);
         unit0->base += l->alike * (near ? all - attend : all);
         if (near && l->kind == LAYER_ATTENTION) {
             struct form *unit1 = &b->c->busy[ph][resource_compute(b->hw, 1)];
@@ -342,10 +345,11 @@ static enum status check_rates(const struct build *b, struct error *err)
 {
     for (int u = 0; u < (b->near ? 2 : 1); u++) {
         const struct compute *unit = &b->hw->compute[u];
-        if (u == 0 && matmul_rate(unit, b->weights)->n == 0)
+        enum format weights = u == 0 ? b->products : b->weights, cache = u == 0 ? b->attended : b->cache;
+        if (u == 0 && matmul_rate(unit, weights)->n == 0)
             return error_set(err, STATUS_INVALID, "hardware %s: compute '%s' has no matmul rate for %s weights", b->hw->name,
                              unit->name, format_name(b->weights));
-        if (unit->attention_decode_bytes_per_s[b->cache] <= 0)
+        if (unit->attention_decode_bytes_per_s[cache] <= 0)
             return error_set(err, STATUS_INVALID, "hardware %s: compute '%s' has no attention_decode rate for a %s cache",
                              b->hw->name, unit->name, format_name(b->cache));
     }
@@ -357,9 +361,11 @@ static void add_work(struct build *b, enum phase ph, enum phase work)
 {
     if (b->batches <= 0)
         return;
+    add_compute(b, ph, work);
+    if (b->hw->runtime.staging_bytes_per_s > 0) /* a box: with the weights this bounds the sum of turns */
+        return;
     add_cache(b, ph, work);
     add_hidden(b, ph, work);
-    add_compute(b, ph, work);
     add_lookup(b, ph, work);
     if (b->near && work == PHASE_DECODE)
         add_near(b, ph);
@@ -438,6 +444,13 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
                       .batches = (double)policy_block(low) / high->gpu_batch_size,
                       .passes = (double)policy_block(low) / most,
                       .near = low->attention_near_cache};
+    bool waits = hw->runtime.staging_bytes_per_s > 0;
+    bool point = low->gpu_batch_size == high->gpu_batch_size && low->num_gpu_batches == high->num_gpu_batches;
+    if (waits && low->schedule == SCHEDULE_DIAGONAL)
+        return error_set(err, STATUS_INVALID, "hardware %s: its runtime waits at every turn and has no diagonal schedule",
+                         hw->name);
+    b.products = waits && b.weights == FORMAT_Q4 ? FORMAT_F16 : b.weights;
+    b.attended = waits && b.cache == FORMAT_Q4 ? FORMAT_F16 : b.cache;
     enum status s = check_rates(&b, err);
     if (s != STATUS_OK)
         return s;
@@ -445,14 +458,20 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->n_tiers = hw->n_tiers;
     c->n_resources = resource_count(hw);
     c->overlap = low->overlap;
+    c->n_contentions = hw->n_contentions;
+    for (int g = 0; g < hw->n_contentions; g++)
+        memcpy(c->share[g], hw->contention[g].share, sizeof c->share[g]);
     for (int i = 0; i < a->n_layers; i++)
         if (a->layer[i].alike && a->layer[i].kind != LAYER_EMBED)
             b.placed_bytes += a->layer[i].alike * (double)layer_placed_bytes(&a->layer[i], b.weights);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        add_weights(&b, ph);
+        if (!(waits && point))
+            add_weights(&b, ph);
         add_memory(&b, c->peak[ph]);
     }
-    if (low->schedule == SCHEDULE_DIAGONAL)
+    if (waits && point)
+        turns_build(c, a, hw, w, low);
+    else if (low->schedule == SCHEDULE_DIAGONAL)
         mixed_steps(&b);
     else
         separate_steps(&b);
@@ -465,14 +484,80 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
     return cost_build_bound(c, a, hw, w, p, p, policy_block(p), err);
 }
 
-double cost_step_s(const struct cost *c, enum phase ph, const double busy_s[RESOURCES_MAX])
+/* -- the table's rows --------------------------------------------------------------------------------------------------- */
+
+int cost_stages(const struct cost *c)
 {
-    double most = 0, sum = 0;
-    for (int r = 0; r < c->n_resources; r++) {
-        most = fmax(most, busy_s[r]);
-        sum += busy_s[r];
+    return c->n_stages > 0 && c->overlap ? c->n_stages : 1;
+}
+
+double cost_stage_times(const struct cost *c, int stage)
+{
+    return c->n_stages > 0 && c->overlap ? c->stage_times[stage] : 1;
+}
+
+int cost_rows(const struct cost *c)
+{
+    return c->overlap ? c->n_resources + c->n_contentions : 1;
+}
+
+static void add_share(struct form *sum, const struct form *f, double share, int n_tiers)
+{
+    sum->base += share * f->base;
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        for (int t = 0; t < n_tiers; t++)
+            sum->coef[cl][t] += share * f->coef[cl][t];
+}
+
+void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out)
+{
+    const struct form *busy = c->n_stages > 0 && c->overlap ? c->stage[ph][stage] : c->busy[ph];
+    if (c->overlap && row < c->n_resources) {
+        *out = busy[row];
+        return;
     }
-    return (c->overlap ? most : sum) + c->fill_s[ph];
+    *out = (struct form){0};
+    for (int r = 0; r < c->n_resources; r++) {
+        double share = c->overlap ? c->share[row - c->n_resources][r] : 1;
+        if (share > 0)
+            add_share(out, &busy[r], share, c->n_tiers);
+    }
+}
+
+double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
+                         const double fraction[CLASS_COUNT][TIERS_MAX])
+{
+    return form_at(c->n_stages > 0 && c->overlap ? &c->stage[ph][stage][resource] : &c->busy[ph][resource], fraction);
+}
+
+double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX])
+{
+    double sum = c->overlap ? weight[resource] : weight[0];
+    for (int g = 0; c->overlap && g < c->n_contentions; g++)
+        sum += c->share[g][resource] * weight[c->n_resources + g];
+    return sum;
+}
+
+double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   const double slow[RESOURCES_MAX])
+{
+    double step = c->fill_s[ph];
+    for (int stage = 0; stage < cost_stages(c); stage++) {
+        double busy[RESOURCES_MAX], most = 0, sum = 0;
+        for (int r = 0; r < c->n_resources; r++) {
+            busy[r] = cost_stage_busy_s(c, ph, stage, r, fraction) * (slow ? slow[r] : 1);
+            most = fmax(most, busy[r]);
+            sum += busy[r];
+        }
+        for (int g = 0; g < c->n_contentions; g++) {
+            double shared = 0;
+            for (int r = 0; r < c->n_resources; r++)
+                shared += c->share[g][r] * busy[r];
+            most = fmax(most, shared);
+        }
+        step += cost_stage_times(c, stage) * (c->overlap ? most : sum);
+    }
+    return step;
 }
 
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out)
@@ -480,13 +565,12 @@ void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS
     double phase_s[PHASE_COUNT];
     memset(out, 0, sizeof *out);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        double busy_s[RESOURCES_MAX];
         for (int r = 0; r < c->n_resources; r++) {
-            busy_s[r] = form_at(&c->busy[ph][r], fraction);
-            out->busy_s[ph][r] = busy_s[r] * c->steps[ph];
-            out->bound_by[ph] = busy_s[r] > busy_s[out->bound_by[ph]] ? r : out->bound_by[ph];
+            out->busy_s[ph][r] = c->steps[ph] * form_at(&c->busy[ph][r], fraction);
+            if (out->busy_s[ph][r] > out->busy_s[ph][out->bound_by[ph]])
+                out->bound_by[ph] = r;
         }
-        phase_s[ph] = c->steps[ph] * cost_step_s(c, ph, busy_s);
+        phase_s[ph] = c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, NULL);
         for (int t = 0; t < c->n_tiers; t++)
             out->peak_bytes[ph][t] = form_at(&c->peak[ph][t], fraction);
     }

@@ -25,14 +25,24 @@ struct form {
 };
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
 
+#define STAGES_MAX    7
+#define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX)
+
 struct cost {
     int n_tiers, n_resources;
     bool overlap;              /* step time = max over resources; else their sum */
     double steps[PHASE_COUNT]; /* of a block 1 prefill, n-1 decode; diagonal: passes with and without entries */
     double tokens;             /* generated: block * n; diagonal: sequences * n */
     struct form busy[PHASE_COUNT][RESOURCES_MAX]; /* s per step of the whole block; decode: mean over the n-1 steps */
-    struct form peak[PHASE_COUNT][TIERS_MAX];     /* bytes */
-    double fill_s[PHASE_COUNT];                   /* pipeline fill and drain, per phase, independent of the fractions */
+    /* Where a runtime waits, a step is stages one after the other: how often each comes in a step, and what a resource is busy in one.
+     * No stages: the step is one. */
+    int n_stages;
+    double stage_times[STAGES_MAX];
+    struct form stage[PHASE_COUNT][STAGES_MAX][RESOURCES_MAX];
+    int n_contentions; /* groups of resources: at least the sum of share * busy passes */
+    double share[CONTENTIONS_MAX][RESOURCES_MAX];
+    struct form peak[PHASE_COUNT][TIERS_MAX]; /* bytes */
+    double fill_s[PHASE_COUNT];               /* pipeline fill and drain, per phase, independent of the fractions */
 };
 
 /* Builds the table for the model, machine, workload and the policy's batch sizes and switches (its fractions are not read).
@@ -48,6 +58,20 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
 enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                              const struct policy *low, const struct policy *high, int64_t most_block, struct error *err);
 
+/* A stage of a step takes at least each of its rows: the resources, then the groups that contend. Without overlap the only row is the sum of
+ * all resources. A table without stages has one. */
+int cost_stages(const struct cost *c);
+double cost_stage_times(const struct cost *c, int stage);
+int cost_rows(const struct cost *c);
+void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out);
+/* What one resource is busy in a stage, and how much that counts when the rows of the stage count `weight`. */
+double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
+                         const double fraction[CLASS_COUNT][TIERS_MAX]);
+double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX]);
+/* Seconds of one step: the sum over stages of their longest row, and the fill. `slow`: each resource takes so many times as long, NULL: 1. */
+double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   const double slow[RESOURCES_MAX]);
+
 struct prediction {
     double prefill_s, decode_s, latency_s, throughput_tok_s; /* decode_s: all its steps; latency: all sequences */
     double busy_s[PHASE_COUNT][RESOURCES_MAX];               /* per phase, all its steps */
@@ -56,8 +80,6 @@ struct prediction {
     double latency_low_s, latency_high_s; /* its error bar, see interval.h; cost_predict leaves 0: none */
 };
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out);
-/* Seconds of one step of a phase in which each resource is busy for that long. */
-double cost_step_s(const struct cost *c, enum phase ph, const double busy_s[RESOURCES_MAX]);
 
 /* -- primitives, also used by the simulator ------------------------------------------------------------------------- */
 

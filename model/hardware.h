@@ -71,6 +71,15 @@ struct contention {
     double share[RESOURCES_MAX]; /* by resource, at most 1; 0: not of the group */
 };
 
+/* What a program other than ballast's engine does on the machine: it waits for all its work at every turn of a batch through a layer
+ * (turns.h). Absent: staging_bytes_per_s is 0. */
+struct runtime {
+    double
+        staging_bytes_per_s; /* the second unit copies pageable memory (cache, 4-bit weights) into a pinned buffer on its way up */
+    double pageable_write_bytes_per_s; /* cache on its way down into pageable memory */
+    double dequantise_bytes_per_s; /* 16-bit bytes made per second from 4-bit tensors before each use, and back for the cache */
+};
+
 struct hardware {
     char name[64];
     char estimate[16]; /* "measured", "mixed" or "datasheet" */
@@ -79,6 +88,7 @@ struct hardware {
     struct link link[TIERS_MAX - 1];
     int n_computes; /* computes[0] is on tier 0; an optional second one is on tier 1 */
     struct compute compute[COMPUTES_MAX];
+    struct runtime runtime;
     int n_contentions;
     struct contention contention[CONTENTIONS_MAX];
 };

@@ -384,6 +384,29 @@ static enum status read_contention(const struct json_object *o, struct hardware 
     return STATUS_OK;
 }
 
+static enum status read_runtime(const struct json_object *root, struct hardware *hw, struct error *err)
+{
+    static const char *const keys[] = {"waits", "staging", "pageable_write", "dequantise", "source", NULL};
+    static const char *const waits[] = {"turn", NULL};
+    struct runtime *rt = &hw->runtime;
+    struct json_object o;
+    int choice;
+    enum status status;
+    if (!json_has(root, "runtime"))
+        return STATUS_OK;
+    if ((status = json_child(root, "runtime", &o, err)) || (status = json_only(&o, keys, err)) ||
+        (status = read_choice(&o, "waits", waits, &choice, err)) ||
+        (status = read_rate(&o, "staging", UNIT_BYTES_PER_S, &rt->staging_bytes_per_s, err)) ||
+        (status = read_rate(&o, "pageable_write", UNIT_BYTES_PER_S, &rt->pageable_write_bytes_per_s, err)) ||
+        (status = read_rate(&o, "dequantise", UNIT_BYTES_PER_S, &rt->dequantise_bytes_per_s, err)) ||
+        (status = check_source(&o, err)))
+        return status;
+    if (hw->n_computes < 2)
+        return json_complain(root, "runtime", err, "expected two compute units, the second of which stages copies; found %d",
+                             hw->n_computes);
+    return STATUS_OK;
+}
+
 static enum status read_contentions(const struct json_object *root, struct hardware *hw, struct error *err)
 {
     size_t n = 0;
@@ -398,7 +421,8 @@ static enum status read_contentions(const struct json_object *root, struct hardw
 
 enum status hardware_from_json(struct hardware *hw, const struct json_file *file, struct error *err)
 {
-    static const char *const keys[] = {"ballast_hardware", "name", "estimate", "tiers", "links", "compute", "contention", NULL};
+    static const char *const keys[] = {"ballast_hardware", "name",    "estimate",   "tiers", "links",
+                                       "compute",          "runtime", "contention", NULL};
     struct json_object root;
     struct hardware read = {0};
     int64_t version;
@@ -408,7 +432,7 @@ enum status hardware_from_json(struct hardware *hw, const struct json_file *file
         (status = json_only(&root, keys, err)) || (status = read_name(&root, "name", read.name, sizeof read.name, err)) ||
         (status = read_choice(&root, "estimate", estimate_names, &estimate, err)) || (status = read_tiers(&root, &read, err)) ||
         (status = read_links(&root, &read, err)) || (status = read_computes(&root, &read, err)) ||
-        (status = read_contentions(&root, &read, err)))
+        (status = read_runtime(&root, &read, err)) || (status = read_contentions(&root, &read, err)))
         return status;
     snprintf(read.estimate, sizeof read.estimate, "%s", estimate_names[estimate]);
     *hw = read;

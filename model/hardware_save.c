@@ -115,6 +115,19 @@ static void print_compute(FILE *out, const struct hardware *hw, const struct com
     fprintf(out, "      \"source\": %s\n    }", source);
 }
 
+static void print_runtime(FILE *out, const struct runtime *rt, const char *source)
+{
+    char staging[48], down[48], expand[48];
+    if (rt->staging_bytes_per_s > 0)
+        fprintf(
+            out,
+            ",\n  \"runtime\": {\"waits\": \"turn\", \"staging\": \"%s\", \"pageable_write\": \"%s\", \"dequantise\": \"%s\",\n"
+            "    \"source\": %s}",
+            quantity(rt->staging_bytes_per_s, UNIT_BYTES_PER_S, staging),
+            quantity(rt->pageable_write_bytes_per_s, UNIT_BYTES_PER_S, down),
+            quantity(rt->dequantise_bytes_per_s, UNIT_BYTES_PER_S, expand), source);
+}
+
 static void print_contentions(FILE *out, const struct hardware *hw, const char *source)
 {
     char name[40], text[48];
@@ -143,6 +156,7 @@ static void print_hardware(FILE *out, const struct hardware *hw, const char *sou
         fprintf(out, "%s\n", i + 1 < hw->n_computes ? "," : "");
     }
     fprintf(out, "  ]");
+    print_runtime(out, &hw->runtime, source);
     print_contentions(out, hw, source);
     fprintf(out, "\n}\n");
 }

@@ -37,26 +37,20 @@ static int ascending(const void *a, const void *b)
 bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
                    struct interval *out)
 {
-    double busy_s[PHASE_COUNT][RESOURCES_MAX], total_s[INTERVAL_DRAWS];
+    double total_s[INTERVAL_DRAWS];
     uint64_t state = 1;
     bool known = false;
     *out = (struct interval){0, 0};
     for (int ph = 0; ph < PHASE_COUNT; ph++)
-        for (int r = 0; r < c->n_resources; r++) {
-            busy_s[ph][r] = form_at(&c->busy[ph][r], fraction);
-            known |= c->steps[ph] > 0 && busy_s[ph][r] > 0 && spread_of(hw, r) > 0;
-        }
+        for (int r = 0; r < c->n_resources; r++)
+            known |= c->steps[ph] > 0 && form_at(&c->busy[ph][r], fraction) > 0 && spread_of(hw, r) > 0;
     for (int i = 0; i < INTERVAL_DRAWS && known; i++) {
         double slow[RESOURCES_MAX];
         for (int r = 0; r < c->n_resources; r++)
             slow[r] = spread_of(hw, r) > 0 ? exp(spread_of(hw, r) * normal(&state)) : 1;
         total_s[i] = 0;
-        for (int ph = 0; ph < PHASE_COUNT; ph++) {
-            double busy[RESOURCES_MAX];
-            for (int r = 0; r < c->n_resources; r++)
-                busy[r] = busy_s[ph][r] * slow[r];
-            total_s[i] += c->steps[ph] * cost_step_s(c, ph, busy);
-        }
+        for (int ph = 0; ph < PHASE_COUNT; ph++)
+            total_s[i] += c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, slow);
     }
     if (!known)
         return false;

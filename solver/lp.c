@@ -1,7 +1,7 @@
 /* lp.c - the placement LP on GLPK.
  *
- * Columns: fraction[class][tier], then t[p], then one overshoot per tier (fixed at 0 except in the elastic problem).
- * Rows:    one sum per class, then t[p] >= busy[p][r], then peak[p][tier] <= capacity[tier].
+ * Columns: fraction[class][tier], then t[p][stage], then one overshoot per tier (fixed at 0 except in the elastic problem).
+ * Rows:    one sum per class, then t[p][stage] >= each row of the stage (cost_row), then peak[p][tier] <= capacity[tier].
  *
  * Every row is scaled to numbers around 1: times by the largest busy coefficient of the phase, bytes by the capacity or
  * the largest peak coefficient of the tier, the objective by the larger phase. GLPK's own scaling and presolver stay off, so that
@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX    (CLASS_COUNT + PHASE_COUNT * (RESOURCES_MAX + TIERS_MAX))
-#define COLS_MAX    (CLASS_COUNT * TIERS_MAX + PHASE_COUNT + TIERS_MAX)
+#define ROWS_MAX    (CLASS_COUNT + PHASE_COUNT * (STAGES_MAX * COST_ROWS_MAX + TIERS_MAX))
+#define COLS_MAX    (CLASS_COUNT * TIERS_MAX + PHASE_COUNT * STAGES_MAX + TIERS_MAX)
 #define ENTRIES_MAX (ROWS_MAX * (CLASS_COUNT * TIERS_MAX + 2))
 
 /* Of primal values and reduced costs. Scaled coefficients are at most about 1 and doubles carry 1e-16, so this leaves room for
@@ -37,9 +37,9 @@ struct units_of_lp {
 };
 
 struct lp {
-    int n_tiers, n_resources;
-    glp_prob *prob;      /* NULL until built, and again after GLPK gave up */
-    unsigned generation; /* of the GLPK environment that prob belongs to */
+    int n_tiers, n_resources, n_stages, n_rows; /* stages and rows of the table that prob was built for */
+    glp_prob *prob;                             /* NULL until built, and again after GLPK gave up */
+    unsigned generation;                        /* of the GLPK environment that prob belongs to */
     bool has_basis;
     int row_stat[1 + ROWS_MAX], col_stat[1 + COLS_MAX]; /* last optimal basis, index 0 unused */
     struct units_of_lp unit;
@@ -107,14 +107,14 @@ static int col_fraction(const struct lp *lp, int cls, int tier)
     return 1 + cls * lp->n_tiers + tier;
 }
 
-static int col_time(const struct lp *lp, int phase)
+static int col_time(const struct lp *lp, int phase, int stage)
 {
-    return 1 + CLASS_COUNT * lp->n_tiers + phase;
+    return 1 + CLASS_COUNT * lp->n_tiers + phase * lp->n_stages + stage;
 }
 
 static int col_overshoot(const struct lp *lp, int tier)
 {
-    return 1 + CLASS_COUNT * lp->n_tiers + PHASE_COUNT + tier;
+    return 1 + CLASS_COUNT * lp->n_tiers + PHASE_COUNT * lp->n_stages + tier;
 }
 
 static int row_sum(int cls)
@@ -122,24 +122,24 @@ static int row_sum(int cls)
     return 1 + cls;
 }
 
-static int row_busy(const struct lp *lp, int phase, int resource)
+static int row_busy(const struct lp *lp, int phase, int stage, int row)
 {
-    return 1 + CLASS_COUNT + phase * lp->n_resources + resource;
+    return 1 + CLASS_COUNT + (phase * lp->n_stages + stage) * lp->n_rows + row;
 }
 
 static int row_peak(const struct lp *lp, int phase, int tier)
 {
-    return 1 + CLASS_COUNT + PHASE_COUNT * lp->n_resources + phase * lp->n_tiers + tier;
+    return 1 + CLASS_COUNT + PHASE_COUNT * lp->n_stages * lp->n_rows + phase * lp->n_tiers + tier;
 }
 
 static int row_count(const struct lp *lp)
 {
-    return CLASS_COUNT + PHASE_COUNT * (lp->n_resources + lp->n_tiers);
+    return CLASS_COUNT + PHASE_COUNT * (lp->n_stages * lp->n_rows + lp->n_tiers);
 }
 
 static int col_count(const struct lp *lp)
 {
-    return CLASS_COUNT * lp->n_tiers + PHASE_COUNT + lp->n_tiers;
+    return CLASS_COUNT * lp->n_tiers + PHASE_COUNT * lp->n_stages + lp->n_tiers;
 }
 
 /* -- loading a table ------------------------------------------------------------------------------------------------ */
@@ -147,24 +147,6 @@ static int col_count(const struct lp *lp)
 static bool has_phase(const struct cost *c, int phase)
 {
     return c->steps[phase] > 0;
-}
-
-static void form_add(struct form *sum, const struct form *f, int n_tiers)
-{
-    sum->base += f->base;
-    for (int cls = 0; cls < CLASS_COUNT; cls++)
-        for (int k = 0; k < n_tiers; k++)
-            sum->coef[cls][k] += f->coef[cls][k];
-}
-
-/* The form behind row (phase, resource): without overlap row 0 carries the sum of all and the others are free. */
-static void busy_form(const struct lp *lp, int phase, int resource, struct form *out)
-{
-    const struct cost *c = lp->table;
-
-    *out = c->busy[phase][resource];
-    for (int r = 1; !c->overlap && resource == 0 && r < c->n_resources; r++)
-        form_add(out, &c->busy[phase][r], c->n_tiers);
 }
 
 static double form_size(const struct form *f, int n_tiers)
@@ -195,10 +177,11 @@ static double unit_of_phase(const struct lp *lp, int phase)
     double size = 0;
     struct form f;
 
-    for (int r = 0; has_phase(lp->table, phase) && r < lp->n_resources; r++) {
-        busy_form(lp, phase, r, &f);
-        size = fmax(size, fmax(fabs(f.base), form_size(&f, lp->n_tiers)));
-    }
+    for (int k = 0; has_phase(lp->table, phase) && k < lp->n_stages; k++)
+        for (int r = 0; cost_stage_times(lp->table, k) > 0 && r < lp->n_rows; r++) {
+            cost_row(lp->table, (enum phase)phase, k, r, &f);
+            size = fmax(size, fmax(fabs(f.base), form_size(&f, lp->n_tiers)));
+        }
     return size > 0 ? size : 1;
 }
 
@@ -234,18 +217,18 @@ static void entries_of_form(struct lp *lp, int row, const struct form *f, double
             entry(lp, row, col_fraction(lp, cls, k), f->coef[cls][k] / unit);
 }
 
-static void load_busy_row(struct lp *lp, int phase, int resource)
+static void load_busy_row(struct lp *lp, int phase, int stage, int r)
 {
-    const int row = row_busy(lp, phase, resource);
+    const int row = row_busy(lp, phase, stage, r);
     struct form f;
 
-    if (!has_phase(lp->table, phase) || lp->elastic || (!lp->table->overlap && resource > 0)) {
+    if (!has_phase(lp->table, phase) || lp->elastic || !(cost_stage_times(lp->table, stage) > 0)) {
         glp_set_row_bnds(lp->prob, row, GLP_FR, 0, 0);
         return;
     }
-    busy_form(lp, phase, resource, &f);
+    cost_row(lp->table, (enum phase)phase, stage, r, &f);
     entries_of_form(lp, row, &f, lp->unit.time_s[phase]);
-    entry(lp, row, col_time(lp, phase), -1);
+    entry(lp, row, col_time(lp, phase, stage), -1);
     glp_set_row_bnds(lp->prob, row, GLP_UP, 0, -f.base / lp->unit.time_s[phase]);
 }
 
@@ -271,8 +254,9 @@ static void load_objective(struct lp *lp)
     for (int j = 1; j <= col_count(lp); j++)
         glp_set_obj_coef(lp->prob, j, 0);
     for (int p = 0; p < PHASE_COUNT && !lp->elastic; p++)
-        if (has_phase(lp->table, p))
-            glp_set_obj_coef(lp->prob, col_time(lp, p), lp->table->steps[p] * lp->unit.time_s[p] / lp->unit.objective_s);
+        for (int k = 0; has_phase(lp->table, p) && k < lp->n_stages; k++)
+            glp_set_obj_coef(lp->prob, col_time(lp, p, k),
+                             lp->table->steps[p] * cost_stage_times(lp->table, k) * lp->unit.time_s[p] / lp->unit.objective_s);
     for (int k = 0; k < lp->n_tiers; k++)
         largest = fmax(largest, lp->unit.bytes[k]);
     for (int k = 0; k < lp->n_tiers && lp->elastic; k++)
@@ -287,7 +271,10 @@ static void load_columns(struct lp *lp)
             glp_set_col_bnds(lp->prob, col_fraction(lp, cls, k), fixed ? GLP_FX : GLP_LO, 0, 0);
         }
     for (int p = 0; p < PHASE_COUNT; p++)
-        glp_set_col_bnds(lp->prob, col_time(lp, p), has_phase(lp->table, p) && !lp->elastic ? GLP_FR : GLP_FX, 0, 0);
+        for (int k = 0; k < lp->n_stages; k++) {
+            const bool used = has_phase(lp->table, p) && cost_stage_times(lp->table, k) > 0 && !lp->elastic;
+            glp_set_col_bnds(lp->prob, col_time(lp, p, k), used ? GLP_FR : GLP_FX, 0, 0);
+        }
     for (int k = 0; k < lp->n_tiers; k++)
         glp_set_col_bnds(lp->prob, col_overshoot(lp, k), lp->elastic ? GLP_LO : GLP_FX, 0, 0);
 }
@@ -301,8 +288,9 @@ static void load_rows(struct lp *lp)
         glp_set_row_bnds(lp->prob, row_sum(cls), GLP_FX, 1, 1);
     }
     for (int p = 0; p < PHASE_COUNT; p++) {
-        for (int r = 0; r < lp->n_resources; r++)
-            load_busy_row(lp, p, r);
+        for (int k = 0; k < lp->n_stages; k++)
+            for (int r = 0; r < lp->n_rows; r++)
+                load_busy_row(lp, p, k, r);
         for (int k = 0; k < lp->n_tiers; k++)
             load_peak_row(lp, p, k);
     }
@@ -444,16 +432,18 @@ static void prefer_upper_tiers(struct lp *lp)
 
 /* -- reading the result --------------------------------------------------------------------------------------------- */
 
-/* The weights of a phase's resources sum to its steps. Those of a phase that hardly counts in T are exact to the tolerance of
+/* The weights of a stage's rows sum to how often it comes. Those of a stage that hardly counts in T are exact to the tolerance of
  * T only, so they are scaled to that sum. */
-static void normalise_weights(const struct cost *c, int phase, double weight[RESOURCES_MAX])
+static void normalise_weights(const struct cost *c, int phase, int stage, double weight[COST_ROWS_MAX])
 {
+    const double times = c->steps[phase] * cost_stage_times(c, stage);
+    const int n = cost_rows(c);
     double sum = 0;
 
-    for (int r = 0; r < c->n_resources; r++)
+    for (int r = 0; r < n; r++)
         sum += weight[r];
-    for (int r = 0; r < c->n_resources; r++)
-        weight[r] = !c->overlap ? c->steps[phase] : sum > 0 ? weight[r] * c->steps[phase] / sum : 0;
+    for (int r = 0; r < n; r++)
+        weight[r] = n == 1 ? times : sum > 0 ? weight[r] * times / sum : 0;
 }
 
 static void read_duals(const struct lp *lp, struct lp_solution *out)
@@ -461,11 +451,13 @@ static void read_duals(const struct lp *lp, struct lp_solution *out)
     for (int p = 0; p < PHASE_COUNT; p++) {
         if (!has_phase(lp->table, p))
             continue;
-        for (int r = 0; r < lp->n_resources; r++) {
-            const double dual = -glp_get_row_dual(lp->prob, row_busy(lp, p, r));
-            out->resource_dual[p][r] = fmax(0, dual * lp->unit.objective_s / lp->unit.time_s[p]);
+        for (int k = 0; k < lp->n_stages; k++) {
+            for (int r = 0; r < lp->n_rows; r++) {
+                const double dual = -glp_get_row_dual(lp->prob, row_busy(lp, p, k, r));
+                out->row_dual[p][k][r] = fmax(0, dual * lp->unit.objective_s / lp->unit.time_s[p]);
+            }
+            normalise_weights(lp->table, p, k, out->row_dual[p][k]);
         }
-        normalise_weights(lp->table, p, out->resource_dual[p]);
         for (int k = 0; k < lp->n_tiers; k++) {
             const double dual = glp_get_row_dual(lp->prob, row_peak(lp, p, k)) * lp->unit.objective_s / lp->unit.bytes[k];
             out->capacity_dual[p][k] = fmin(0, dual);
@@ -491,16 +483,8 @@ static double total_s(const struct cost *c, const double fraction[CLASS_COUNT][T
 {
     double total = 0;
 
-    for (int p = 0; p < PHASE_COUNT; p++) {
-        double step = has_phase(c, p) ? form_at(&c->busy[p][0], fraction) : 0;
-        if (!has_phase(c, p))
-            continue;
-        for (int r = 1; r < c->n_resources; r++) {
-            const double busy = form_at(&c->busy[p][r], fraction);
-            step = c->overlap ? fmax(step, busy) : step + busy;
-        }
-        total += c->steps[p] * (step + c->fill_s[p]);
-    }
+    for (int p = 0; p < PHASE_COUNT; p++)
+        total += has_phase(c, p) ? c->steps[p] * cost_step_s(c, (enum phase)p, fraction, NULL) : 0;
     return total;
 }
 
@@ -604,6 +588,19 @@ static enum status solve_elastic(struct lp *lp, struct lp_solution *out, struct 
                      out->missing_tier);
 }
 
+/* A table of another shape needs another problem. */
+static void fit_shape(struct lp *lp, const struct cost *c)
+{
+    if (lp->n_stages == cost_stages(c) && lp->n_rows == cost_rows(c))
+        return;
+    if (lp->prob)
+        glp_delete_prob(lp->prob);
+    lp->prob = NULL;
+    lp->has_basis = false;
+    lp->n_stages = cost_stages(c);
+    lp->n_rows = cost_rows(c);
+}
+
 enum status lp_solve(struct lp *lp, const struct cost *c, const double capacity_bytes[TIERS_MAX], uint32_t forbid,
                      struct lp_solution *out, struct error *err)
 {
@@ -614,6 +611,7 @@ enum status lp_solve(struct lp *lp, const struct cost *c, const double capacity_
     if (status != STATUS_OK)
         return status;
     forget_stale_problem(lp);
+    fit_shape(lp, c);
     lp->table = c;
     lp->capacity_bytes = capacity_bytes;
     lp->forbid = forbid;

@@ -1,7 +1,7 @@
 /* lp.h - the placement LP: the best fractions for one cost table, and what limits them. The only user of glpk.h is lp.c.
  *
- * minimise  T = sum over phases of steps[p] * (t[p] + fill[p])
- * subject to t[p] >= busy[p][r] for every resource r (or the sum of them without overlap),
+ * minimise  T = sum over phases of steps[p] * (sum over stages of times * t[p][stage] + fill[p])
+ * subject to t[p][stage] >= every row of the stage (cost_row: resources and groups that contend, or without overlap their sum),
  *            peak[p][tier] <= capacity[tier],  fractions of each class sum to 1 and lie in [0, 1].
  */
 #ifndef BALLAST_SOLVER_LP_H
@@ -13,8 +13,8 @@ struct lp_solution {
     double fraction[CLASS_COUNT][TIERS_MAX];
     double total_s;
     /* Dual values: how much T changes per unit. */
-    double capacity_dual[PHASE_COUNT][TIERS_MAX];     /* s per byte of tier capacity, <= 0 */
-    double resource_dual[PHASE_COUNT][RESOURCES_MAX]; /* weight of each resource row, >= 0: which ones bind */
+    double capacity_dual[PHASE_COUNT][TIERS_MAX];            /* s per byte of tier capacity, <= 0 */
+    double row_dual[PHASE_COUNT][STAGES_MAX][COST_ROWS_MAX]; /* weight of each row (cost_row), >= 0: which ones bind */
     /* When it does not fit: the cheapest overshoot over any placement, if a byte of a tier costs twice one of the tier below: all
      * its bytes, the tier with most of them, and each tier's part; `fraction` is that placement. */
     double missing_bytes;

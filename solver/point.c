@@ -242,6 +242,25 @@ static double form_least(const struct form *f, uint32_t forbid, int n_tiers)
     return least;
 }
 
+/* A stage takes at least any mean of its rows. Prices from a table where it did not occur say nothing: then the least of one row. */
+static void add_stage_bound(struct form *sum, const struct cost *c, enum phase ph, int stage, const double weight[COST_ROWS_MAX])
+{
+    const double times = c->steps[ph] * cost_stage_times(c, stage);
+    const int n = cost_rows(c);
+    double y_sum = 0;
+
+    for (int r = 0; r < n; r++)
+        y_sum += weight[r];
+    for (int r = 0; r < n; r++) {
+        const double y = y_sum > 0 ? weight[r] * times / y_sum : times / n;
+        struct form f;
+        if (y <= 0)
+            continue;
+        cost_row(c, ph, stage, r, &f);
+        form_add_scaled(sum, &f, y, c->n_tiers);
+    }
+}
+
 /* L = sum of y[p][r] * busy + sum of mu[p][k] * (peak - capacity), minimised class by class over the fractions. Because
  * sum over r of y[p][r] = steps[p], y >= 0 and mu >= 0, L <= T for every placement that fits. */
 double point_least_total_s(const struct problem *pr, const struct cost *c, const struct lp_solution *prices)
@@ -249,19 +268,12 @@ double point_least_total_s(const struct problem *pr, const struct cost *c, const
     struct form sum = {0};
 
     for (int p = 0; p < PHASE_COUNT; p++) {
-        double y_sum = 0;
         if (!(c->steps[p] > 0))
             continue;
-        for (int r = 0; r < c->n_resources; r++)
-            y_sum += prices->resource_dual[p][r];
-        if (!(y_sum > 0))
-            return -INFINITY;
         sum.base += c->steps[p] * c->fill_s[p];
-        for (int r = 0; r < c->n_resources; r++) {
-            const double y = c->overlap ? prices->resource_dual[p][r] * c->steps[p] / y_sum : c->steps[p];
-            if (y > 0)
-                form_add_scaled(&sum, &c->busy[p][r], y, c->n_tiers);
-        }
+        for (int k = 0; k < cost_stages(c); k++)
+            if (cost_stage_times(c, k) > 0)
+                add_stage_bound(&sum, c, (enum phase)p, k, prices->row_dual[p][k]);
         for (int k = 0; k < c->n_tiers; k++) {
             const double mu = -prices->capacity_dual[p][k];
             if (mu > 0) {

@@ -339,8 +339,9 @@ static double busy_cost_s(const struct point *pt, int resource)
     double sum = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++)
-        if (pt->cost.steps[p] > 0)
-            sum += pt->solution.resource_dual[p][resource] * form_at(&pt->cost.busy[p][resource], pt->solution.fraction);
+        for (int k = 0; pt->cost.steps[p] > 0 && k < cost_stages(&pt->cost); k++)
+            sum += cost_resource_weight(&pt->cost, resource, pt->solution.row_dual[p][k]) *
+                   cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction);
     return sum;
 }
 

@@ -131,6 +131,26 @@ Test(cost, prediction_takes_the_busiest_resource_or_without_overlap_the_sum)
     CLOSE(p.decode_s, 10 * (0.3 + 0.1));
 }
 
+Test(cost, a_group_takes_its_shares_of_the_busy_times)
+{
+    struct cost c = {.n_tiers = 2, .n_resources = 3, .overlap = true, .steps = {1, 0}, .tokens = 1, .n_contentions = 1};
+    double f[CLASS_COUNT][TIERS_MAX] = {{1}, {1}, {1}};
+    struct prediction p;
+    c.busy[PHASE_PREFILL][0].base = 2;
+    c.busy[PHASE_PREFILL][1].base = 1;
+    c.busy[PHASE_PREFILL][2].base = 2.2;
+    c.share[0][0] = 1;
+    c.share[0][1] = 0.6;
+    cost_predict(&c, f, &p); /* 2 s + 60 % of 1 s is more than the 2.2 s of the busiest resource */
+    CLOSE(p.prefill_s, 2.6);
+    c.share[0][1] = 0.1; /* 2.1 s is not */
+    cost_predict(&c, f, &p);
+    CLOSE(p.prefill_s, 2.2);
+    c.overlap = false; /* one after the other nothing is shared */
+    cost_predict(&c, f, &p);
+    CLOSE(p.prefill_s, 5.2);
+}
+
 Test(cost, a_profile_without_the_needed_rate_is_refused_by_name)
 {
     struct arch a = load("opt-125m");

@@ -140,7 +140,7 @@ static const struct edit edits[] = {
      "box.json:2: key 'estimate': expected one of \"measured\", \"mixed\", \"datasheet\", found \"guessed\""},
     {"\"estimate\"", "\"estimation\": 1, \"estimate\"",
      "box.json:2: key 'estimation': expected only the keys ballast_hardware, name, estimate, tiers, links, compute, "
-     "contention; found the unknown key 'estimation'"},
+     "runtime, contention; found the unknown key 'estimation'"},
     {"\"capacity\": \"16 GiB\"", "\"capacity\": 16",
      "box.json:4: key 'tiers[0].capacity': expected a size such as \"16 GiB\", found the number 16"},
     {"\"capacity\": \"16 GiB\"", "\"capacity\": \"0 B\"",

@@ -76,8 +76,8 @@ Test(lp, a_link_bound_step_puts_as_much_as_fits_on_the_upper_tier)
     cr_assert_float_eq(s.fraction[CLASS_WEIGHT][0], 0.25, 1e-9);
     cr_assert_float_eq(s.total_s, 33, 1e-7);
     cr_assert_float_eq(s.capacity_dual[0][0] + s.capacity_dual[1][0], -5.5e-9, 1e-17);
-    cr_assert_float_eq(s.resource_dual[PHASE_DECODE][0], 10, 1e-9, "the link binds in all 10 steps");
-    cr_assert_float_eq(s.resource_dual[PHASE_DECODE][1], 0, 1e-9);
+    cr_assert_float_eq(s.row_dual[PHASE_DECODE][0][0], 10, 1e-9, "the link binds in all 10 steps");
+    cr_assert_float_eq(s.row_dual[PHASE_DECODE][0][1], 0, 1e-9);
 }
 
 Test(lp, a_compute_bound_step_has_no_price_on_memory)
@@ -89,7 +89,7 @@ Test(lp, a_compute_bound_step_has_no_price_on_memory)
 
     cr_assert_float_eq(s.total_s, 55, 1e-7);
     cr_assert_eq(s.capacity_dual[0][0] + s.capacity_dual[1][0], 0);
-    cr_assert_float_eq(s.resource_dual[PHASE_DECODE][1], 10, 1e-9);
+    cr_assert_float_eq(s.row_dual[PHASE_DECODE][0][1], 10, 1e-9);
 }
 
 Test(lp, among_equal_placements_the_upper_tiers_win)
@@ -115,8 +115,8 @@ Test(lp, without_overlap_times_add_up)
     c.fill_s[0] = c.fill_s[1] = 0.5;
     s = solve(&c, capacity, 0, STATUS_OK);
     cr_assert_float_eq(s.total_s, 49.5, 1e-7);
-    cr_assert_float_eq(s.resource_dual[PHASE_DECODE][0], 10, 1e-9, "every resource counts");
-    cr_assert_float_eq(s.resource_dual[PHASE_DECODE][1], 10, 1e-9);
+    for (int r = 0; r < 2; r++)
+        cr_assert_float_eq(cost_resource_weight(&c, r, s.row_dual[PHASE_DECODE][0]), 10, 1e-9, "every resource counts");
 }
 
 Test(lp, a_phase_without_steps_is_ignored_whatever_it_holds)
@@ -131,7 +131,7 @@ Test(lp, a_phase_without_steps_is_ignored_whatever_it_holds)
     c.peak[PHASE_DECODE][0].base = INFINITY;
     s = solve(&c, capacity, 0, STATUS_OK);
     cr_assert_float_eq(s.total_s, 3, 1e-9);
-    cr_assert_eq(s.resource_dual[PHASE_DECODE][0], 0);
+    cr_assert_eq(s.row_dual[PHASE_DECODE][0][0], 0);
 }
 
 Test(lp, a_forbidden_tier_stays_empty)
@@ -226,17 +226,49 @@ static void random_table(struct cost *c, int n_tiers, int n_resources)
     }
 }
 
+/* The same with groups of resources that contend, and half of them in stages. */
+static void random_groups_and_stages(struct cost *c)
+{
+    c->n_contentions = (int)(uniform() * 3);
+    for (int g = 0; g < c->n_contentions; g++)
+        for (int r = 0; r < c->n_resources; r++)
+            c->share[g][r] = uniform() < 0.5 ? uniform() : 0;
+    c->n_stages = uniform() < 0.5 ? 0 : 1 + (int)(uniform() * 3);
+    for (int k = 0; k < c->n_stages; k++) {
+        c->stage_times[k] = floor(uniform() * 20);
+        for (int p = 0; p < PHASE_COUNT; p++)
+            for (int r = 0; r < c->n_resources; r++)
+                random_form(&c->stage[p][k][r], c->n_tiers, 1e-3, 1e3);
+    }
+}
+
+/* The longest of the resources and the groups, worked out from busy times. */
+static double longest_s(const struct cost *c, const struct form busy[RESOURCES_MAX],
+                        const double fraction[CLASS_COUNT][TIERS_MAX])
+{
+    double most = 0;
+
+    for (int r = 0; r < c->n_resources; r++)
+        most = fmax(most, form_at(&busy[r], fraction));
+    for (int g = 0; g < c->n_contentions; g++) {
+        double shared = 0;
+        for (int r = 0; r < c->n_resources; r++)
+            shared += c->share[g][r] * form_at(&busy[r], fraction);
+        most = fmax(most, shared);
+    }
+    return most;
+}
+
 static double objective_s(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX])
 {
     double total = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++) {
-        double most = 0, sum = 0;
-        for (int r = 0; r < c->n_resources; r++) {
-            const double busy = form_at(&c->busy[p][r], fraction);
-            most = fmax(most, busy);
-            sum += busy;
-        }
+        double most = c->n_stages > 0 ? 0 : longest_s(c, c->busy[p], fraction), sum = 0;
+        for (int k = 0; k < c->n_stages; k++)
+            most += c->stage_times[k] * longest_s(c, c->stage[p][k], fraction);
+        for (int r = 0; r < c->n_resources; r++)
+            sum += form_at(&c->busy[p][r], fraction);
         if (c->steps[p] > 0)
             total += c->steps[p] * ((c->overlap ? most : sum) + c->fill_s[p]);
     }
@@ -275,9 +307,9 @@ static double minimum_over_tiers(const struct cost *c, uint32_t forbid, double r
     return sum;
 }
 
-/* The dual objective: with y >= 0, sum over r of y[p][r] = steps[p] and mu >= 0,
- *   D = sum steps * fill + sum y * busy.base + sum mu * (peak.base - capacity)
- *       + sum over classes of the least over tiers of (sum y * busy.coef + sum mu * peak.coef)
+/* The dual objective: with y >= 0, sum over the rows r of stage k of y[p][k][r] = steps[p] * times[k], and mu >= 0,
+ *   D = sum steps * fill + sum y * row.base + sum mu * (peak.base - capacity)
+ *       + sum over classes of the least over tiers of (sum y * row.coef + sum mu * peak.coef)
  * is at most T for every placement that fits. D = T proves T optimal. */
 static double dual_objective_s(const struct cost *c, const double capacity[TIERS_MAX], uint32_t forbid,
                                const struct lp_solution *s)
@@ -285,19 +317,23 @@ static double dual_objective_s(const struct cost *c, const double capacity[TIERS
     double reduced[CLASS_COUNT][TIERS_MAX] = {{0}}, sum = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++) {
-        double y_sum = 0;
         if (!(c->steps[p] > 0))
             continue;
-        for (int r = 0; r < c->n_resources; r++) {
-            const double y = s->resource_dual[p][r];
-            cr_assert_geq(y, 0);
-            cr_assert(c->overlap || fabs(y - c->steps[p]) <= 1e-8 * c->steps[p]);
-            y_sum += y;
-            sum += y * c->busy[p][r].base;
-            for (int i = 0; i < CLASS_COUNT * TIERS_MAX; i++)
-                reduced[i / TIERS_MAX][i % TIERS_MAX] += y * c->busy[p][r].coef[i / TIERS_MAX][i % TIERS_MAX];
+        for (int stage = 0; stage < cost_stages(c); stage++) {
+            const double times = c->steps[p] * cost_stage_times(c, stage);
+            double y_sum = 0;
+            for (int r = 0; r < cost_rows(c); r++) {
+                const double y = s->row_dual[p][stage][r];
+                struct form f;
+                cr_assert_geq(y, 0);
+                y_sum += y;
+                cost_row(c, (enum phase)p, stage, r, &f);
+                sum += y * f.base;
+                for (int i = 0; i < CLASS_COUNT * TIERS_MAX; i++)
+                    reduced[i / TIERS_MAX][i % TIERS_MAX] += y * f.coef[i / TIERS_MAX][i % TIERS_MAX];
+            }
+            cr_assert(fabs(y_sum - times) <= 1e-8 * times, "%.15g of %.15g", y_sum, times);
         }
-        cr_assert(!c->overlap || fabs(y_sum - c->steps[p]) <= 1e-8 * c->steps[p], "%.15g of %.15g", y_sum, c->steps[p]);
         for (int k = 0; k < c->n_tiers; k++) {
             const double mu = -s->capacity_dual[p][k];
             cr_assert_geq(mu, 0);
@@ -347,7 +383,7 @@ static uint32_t random_forbid(int n_tiers)
     return forbid;
 }
 
-static void check_random_tables(int n_tiers, int n_resources, int count, int *feasible)
+static void check_random_tables(int n_tiers, int n_resources, bool grouped, int count, int *feasible)
 {
     struct lp *lp;
 
@@ -359,6 +395,8 @@ static void check_random_tables(int n_tiers, int n_resources, int count, int *fe
         struct cost c;
         enum status status;
         random_table(&c, n_tiers, n_resources);
+        if (grouped)
+            random_groups_and_stages(&c);
         random_capacity(&c, capacity);
         struct error err = {0};
         status = lp_solve(lp, &c, capacity, forbid, &s, &err);
@@ -381,10 +419,20 @@ Test(lp, random_tables_are_solved_to_a_certificate)
     int feasible = 0;
 
     seed_from_environment("random_tables_are_solved_to_a_certificate");
-    check_random_tables(2, 3, 1500, &feasible);
-    check_random_tables(3, 6, 1500, &feasible);
-    check_random_tables(4, 8, 1500, &feasible);
+    check_random_tables(2, 3, false, 1500, &feasible);
+    check_random_tables(3, 6, false, 1500, &feasible);
+    check_random_tables(4, 8, false, 1500, &feasible);
     cr_assert(feasible > 1000 && feasible < 4400, "%d of 4500 fit: the test should see both", feasible);
+}
+
+Test(lp, tables_with_groups_and_stages_are_solved_to_a_certificate)
+{
+    int feasible = 0;
+
+    seed_from_environment("tables_with_groups_and_stages_are_solved_to_a_certificate");
+    check_random_tables(2, 3, true, 500, &feasible);
+    check_random_tables(3, 6, true, 500, &feasible);
+    cr_assert(feasible > 200 && feasible < 980, "%d of 1000 fit: the test should see both", feasible);
 }
 
 /* Many tables in a row from one warm start give what a fresh problem gives. */

@@ -1,0 +1,197 @@
+#include "model/turns.h"
+
+#include <math.h>
+
+#include "model/placement.h"
+
+enum { FIRST, MIDDLE, LAST, POSITIONS };
+enum { STAGE_ATTENTION, STAGE_MLP = POSITIONS, STAGE_ENDS = 2 * POSITIONS };
+
+struct turns {
+    struct cost *c;
+    const struct arch *a;
+    const struct hardware *hw;
+    const struct workload *w;
+    const struct policy *p;
+    int batches, passes; /* batches that share a pass over the weights, and such passes */
+    enum phase ph;
+    int64_t tokens; /* new ones of a step */
+    double visible; /* in the cache at its end */
+    enum format weights, cache;
+};
+
+typedef struct form row_forms[RESOURCES_MAX];
+
+/* Bytes of a class that live below tier 0 come up, or go down: over every link on the way, and through the host's staging copy where its
+ * memory is pageable. */
+static void move(const struct turns *b, row_forms f, enum tensor_class cl, int at, bool write, double bytes, bool pageable)
+{
+    const struct runtime *rt = &b->hw->runtime;
+    for (int home = at + 1; home < b->hw->n_tiers; home++) {
+        bool staged = pageable && home < b->hw->n_tiers - 1;
+        for (int link = at; link < home; link++) {
+            int r = write ? resource_link_write(link) : resource_link_read(link);
+            f[r].coef[cl][home] +=
+                fmax(cost_transfer_s(b->hw, link, write, bytes), staged && write ? bytes / rt->pageable_write_bytes_per_s : 0);
+        }
+        if (staged && !write)
+            f[resource_compute(b->hw, 1)].coef[cl][home] += bytes / rt->staging_bytes_per_s;
+    }
+}
+
+/* 4-bit tensors are expanded to 16 bits in memory before their use: every batch anew. */
+static double expand_s(const struct turns *b, double elements)
+{
+    return 2 * elements / b->hw->runtime.dequantise_bytes_per_s;
+}
+
+static double placed_elements(const struct layer *l)
+{
+    return (double)layer_placed_bytes(l, FORMAT_F16) / 2;
+}
+
+static void compute(const struct turns *b, row_forms f, const struct layer *l)
+{
+    const struct compute *unit = &b->hw->compute[0];
+    struct form *gpu = &f[resource_compute(b->hw, 0)];
+    enum format weights = b->weights == FORMAT_Q4 ? FORMAT_F16 : b->weights;
+    int batch = b->p->gpu_batch_size;
+    bool near = b->p->attention_near_cache && b->ph == PHASE_DECODE && l->kind == LAYER_ATTENTION;
+    double attend = cost_attend_s(unit, l, FORMAT_F16, batch, b->tokens, b->visible);
+    double cached = (double)batch * (double)l->state_per_token;
+    gpu->base += cost_layer_s(unit, b->a, l, weights, FORMAT_F16, batch, b->tokens, b->visible) - (near ? attend : 0);
+    if (b->weights == FORMAT_Q4 && l->kind != LAYER_EMBED)
+        gpu->base += expand_s(b, placed_elements(l));
+    if (near) {
+        gpu->coef[CLASS_CACHE][0] += attend;
+        for (int home = 1; home < b->hw->n_tiers; home++)
+            f[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] +=
+                b->hw->compute[1].launch_s + cost_attend_s(&b->hw->compute[1], l, b->cache, batch, b->tokens, b->visible);
+    }
+    for (int home = 0; b->cache == FORMAT_Q4 && home < b->hw->n_tiers; home++) /* where it stays it is expanded whole */
+        gpu->coef[CLASS_CACHE][home] +=
+            expand_s(b, cached * (b->ph == PHASE_DECODE && home == 0 ? (double)cache_tokens(b->w) : b->visible));
+}
+
+static void load_weights(const struct turns *b, row_forms f, const struct layer *l)
+{
+    move(b, f, CLASS_WEIGHT, 0, false, (double)layer_placed_bytes(l, b->weights), b->weights == FORMAT_Q4);
+}
+
+static void load_cache(const struct turns *b, row_forms f, const struct layer *l)
+{
+    double bytes = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size * (b->visible - 1);
+    if (b->ph == PHASE_DECODE)
+        move(b, f, CLASS_CACHE, b->p->attention_near_cache ? 1 : 0, false, bytes, !b->p->attention_near_cache);
+}
+
+static void store_cache(const struct turns *b, row_forms f, const struct layer *l)
+{
+    double bytes = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size * (double)b->tokens;
+    bool near = b->ph == PHASE_DECODE && b->p->attention_near_cache;
+    move(b, f, CLASS_CACHE, near ? 1 : 0, true, bytes, !near);
+}
+
+static void move_hidden(const struct turns *b, row_forms f)
+{
+    double bytes = (double)hidden_row_bytes(b->a, &b->hw->compute[0]) * (double)b->tokens * b->p->gpu_batch_size;
+    move(b, f, CLASS_ACTIVATION, 0, false, bytes, false);
+    move(b, f, CLASS_ACTIVATION, 0, true, bytes, false);
+}
+
+/* The turns of one layer kind at one position among its batches. With one batch the only turn is the last. */
+static void layer_turn(const struct turns *b, int stage, const struct layer *l, const struct layer *next, int position)
+{
+    row_forms *f = &b->c->stage[b->ph][stage];
+    int batches = b->batches;
+    bool attention = l->kind == LAYER_ATTENTION;
+    const struct layer *cached = attention ? l : next;
+    compute(b, *f, l);
+    move_hidden(b, *f);
+    if (position == FIRST || batches == 1)
+        load_weights(b, *f, next);
+    if (attention ? position != LAST : position == LAST)
+        load_cache(b, *f, cached);
+    if (attention ? position != FIRST && batches > 1 : position == FIRST || batches == 1)
+        store_cache(b, *f, cached);
+}
+
+static double count_of(int batches, int position)
+{
+    return position == LAST ? 1 : position == FIRST ? batches > 1 : batches > 2 ? batches - 2 : 0;
+}
+
+/* The embedding and the head parts, after one another. */
+static void ends(const struct turns *b)
+{
+    row_forms *f = &b->c->stage[b->ph][STAGE_ENDS];
+    for (int i = 0; i < b->a->n_layers; i++) {
+        const struct layer *l = &b->a->layer[i];
+        if (l->kind != LAYER_EMBED && l->kind != LAYER_HEAD)
+            continue;
+        for (int k = 0; k < b->p->num_gpu_batches; k++)
+            compute(b, *f, l);
+        for (int pass = 0; pass < b->passes && l->kind == LAYER_HEAD; pass++)
+            load_weights(b, *f, l);
+    }
+}
+
+static void add_scaled(struct form *sum, const struct form *f, double scale)
+{
+    sum->base += scale * f->base;
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        for (int t = 0; t < TIERS_MAX; t++)
+            sum->coef[cl][t] += scale * f->coef[cl][t];
+}
+
+static void build_phase(const struct turns *b)
+{
+    const struct layer *attention = NULL, *mlp = NULL;
+    double visits = 0;
+    for (int i = 0; i < b->a->n_layers; i++) {
+        const struct layer *l = &b->a->layer[i];
+        visits += l->kind == LAYER_ATTENTION;
+        attention = l->kind == LAYER_ATTENTION && !attention ? l : attention;
+        mlp = l->kind == LAYER_MLP && !mlp ? l : mlp;
+    }
+    for (int position = 0; position < POSITIONS; position++) {
+        double times = visits * b->passes * count_of(b->batches, position);
+        b->c->stage_times[STAGE_ATTENTION + position] = b->c->stage_times[STAGE_MLP + position] = times;
+        if (times > 0) {
+            layer_turn(b, STAGE_ATTENTION + position, attention, mlp, position);
+            layer_turn(b, STAGE_MLP + position, mlp, attention, position);
+        }
+    }
+    b->c->stage_times[STAGE_ENDS] = 1;
+    ends(b);
+    for (int s = 0; s < b->c->n_stages; s++)
+        for (int r = 0; r < b->c->n_resources; r++)
+            add_scaled(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s]);
+}
+
+void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                 const struct policy *p)
+{
+    bool row = p->schedule == SCHEDULE_ROW;
+    double visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
+    c->steps[PHASE_PREFILL] = 1;
+    c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
+    c->tokens = (double)policy_block(p) * (double)w->gen_tokens;
+    c->n_stages = STAGE_ENDS + 1;
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        bool prefill = ph == PHASE_PREFILL;
+        struct turns b = {.c = c,
+                          .a = a,
+                          .hw = hw,
+                          .w = w,
+                          .p = p,
+                          .batches = row ? 1 : p->num_gpu_batches,
+                          .passes = row ? p->num_gpu_batches : 1,
+                          .ph = (enum phase)ph,
+                          .tokens = prefill ? w->prompt_tokens : 1,
+                          .visible = prefill ? (double)w->prompt_tokens : visible,
+                          .weights = policy_weight_format(p, a),
+                          .cache = policy_cache_format(p, &hw->compute[0])};
+        build_phase(&b);
+    }
+}

@@ -1,0 +1,16 @@
+/* turns.h - the cost table of a runtime that waits at every turn, as FlexGen's does (hardware.h, struct runtime).
+ *
+ * A turn is one batch passing one layer. In turn (j, k) of layer j and batch k such a runtime loads the weights of layer j+1 (k = 0 only), the
+ * cache of batch k+1, stores what batch k-1 made, computes, and then waits for all of it. So a step takes the sum over its turns
+ * of their busiest rows, not the busiest row of the sum. Turns of equal work are one stage of the table. docs/cost-model.md, "Turns".
+ */
+#ifndef BALLAST_MODEL_TURNS_H
+#define BALLAST_MODEL_TURNS_H
+
+#include "model/cost.h"
+
+/* Fills steps, stages and busy times of a table. Row by row each batch makes all its turns alone, with weights of its own. */
+void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                 const struct policy *p);
+
+#endif

@@ -1,0 +1,133 @@
+/* A runtime that waits at every turn, against arithmetic by hand: OPT-125M's shape on a machine with round rates. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "model/cost.h"
+#include "model/placement.h"
+#include "tests/machine.h"
+
+#define CLOSE(a, b) cr_assert_lt(fabs((a) - (b)), 1e-9 * fabs(b) + 1e-15, "%.12g is not %.12g", (double)(a), (double)(b))
+
+static struct arch load(const char *name)
+{
+    struct arch a = {0};
+    struct error err = {0};
+    cr_assert_eq(arch_load(&a, name, &err), STATUS_OK, "%s", err.text);
+    return a;
+}
+
+/* {device, ram, disk} with every link at 1 GB/s; copies are staged at 2 GB/s and expanded at 4 GB/s. */
+static struct hardware waiting_machine(void)
+{
+    struct hardware hw = test_machine(3, "f16");
+    hw.compute[0].activation = FORMAT_F16;
+    hw.runtime = (struct runtime){.staging_bytes_per_s = 2e9, .pageable_write_bytes_per_s = 0.5e9, .dequantise_bytes_per_s = 4e9};
+    return hw;
+}
+
+static void predict(const struct arch *a, const struct hardware *hw, const struct policy *p, struct cost *c,
+                    struct prediction *out)
+{
+    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
+    struct error err = {0};
+    cr_assert_eq(cost_build(c, a, hw, &w, p, &err), STATUS_OK, "%s", err.text);
+    cost_predict(c, p->fraction, out);
+}
+
+static double layers_s(const struct arch *a, const struct hardware *hw, int layer, int batch, double visible)
+{
+    return cost_layer_s(&hw->compute[0], a, &a->layer[layer], FORMAT_F16, FORMAT_F16, batch, 1, visible);
+}
+
+Test(turns, the_next_layers_weights_come_in_the_first_turn_only)
+{
+    struct arch a = load("opt-125m"); /* 12 blocks, d = 768, f = 3072; 34.5 tokens visible on average */
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][1] = 1;
+    predict(&a, &hw, &p, &c, &out);
+    /* A step: in 12 blocks the MLP's 2*768*3072 weights of 2 bytes come over 1 GB/s (9.4 ms) while the first of three batches attends, the
+     * attention's 4*768^2 (4.7 ms) while the first passes the MLP; both take longer than computing. The other two batches compute. */
+    double attend = layers_s(&a, &hw, 1, 4, 34.5), mlp = layers_s(&a, &hw, 2, 4, 34.5);
+    double mlp_load = 2.0 * 2 * 768 * 3072 / 1e9, attention_load = 2.0 * 4 * 768 * 768 / 1e9;
+    cr_assert(attend < mlp_load && mlp < attention_load);
+    double ends = 0; /* the embedding computes three times, the head's parts are read once: 50272 * 768 weights */
+    for (int i = 0; i < a.n_layers; i++)
+        if (a.layer[i].kind == LAYER_HEAD || a.layer[i].kind == LAYER_EMBED)
+            ends += 3 * layers_s(&a, &hw, i, 4, 34.5);
+    ends = fmax(ends, 2.0 * 50272 * 768 / 1e9);
+    CLOSE(out.decode_s, 4 * (12 * (mlp_load + attention_load + 2 * attend + 2 * mlp) + ends));
+    arch_free(&a);
+}
+
+Test(turns, a_pageable_cache_is_copied_by_the_second_unit_on_its_way_up)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.fraction[CLASS_CACHE][0] = 0;
+    p.fraction[CLASS_CACHE][1] = 1;
+    predict(&a, &hw, &p, &c, &out);
+    /* 12 layers, 4 sequences, 33.5 tokens of 2*768 elements of 2 bytes on average: over the link at 1 GB/s, copied first at 2 GB/s; four steps */
+    double bytes = 12 * 4 * 33.5 * 2 * 768 * 2.0;
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_read(0)], 4 * bytes / 1e9);
+    CLOSE(out.busy_s[PHASE_DECODE][resource_compute(&hw, 1)], 4 * bytes / 2e9);
+    /* what is new goes down at 0.5 GB/s: one token a step, 32 in prefill */
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_write(0)], 4 * 12 * 4 * 2 * 768 * 2.0 / 0.5e9);
+    CLOSE(out.busy_s[PHASE_PREFILL][resource_link_write(0)], 12 * 4 * 32 * 2 * 768 * 2.0 / 0.5e9);
+    arch_free(&a);
+}
+
+Test(turns, four_bit_tensors_are_expanded_before_each_use)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction plain, packed;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    predict(&a, &hw, &p, &c, &plain);
+    p.weight_bits = p.cache_bits = 4;
+    predict(&a, &hw, &p, &c, &packed);
+    /* By each of three batches in each of four steps: all weights (12 blocks of 4*768^2 + 2*768*3072, the head of 50272*768), and the cache of
+     * 4 sequences in 12 layers, kept on tier 0 and so expanded whole: 36 tokens of 2*768; 2 bytes made per element at 4 GB/s. */
+    double weights = 12 * (4.0 * 768 * 768 + 2.0 * 768 * 3072) + 50272.0 * 768, cache = 12 * 4 * 36 * 2.0 * 768;
+    CLOSE(packed.decode_s - plain.decode_s, 4 * 3 * (weights + cache) * 2 / 4e9);
+    arch_free(&a);
+}
+
+Test(turns, units_that_block_one_thread_add_up)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction apart, together;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.attention_near_cache = true;
+    p.fraction[CLASS_CACHE][0] = 0;
+    p.fraction[CLASS_CACHE][1] = 1;
+    predict(&a, &hw, &p, &c, &apart);
+    hw.n_contentions = 1;
+    hw.contention[0].share[resource_compute(&hw, 0)] = hw.contention[0].share[resource_compute(&hw, 1)] = 1;
+    predict(&a, &hw, &p, &c, &together);
+    /* All is on the device but the cache: nothing else takes time, so the two units' times add up to the whole. */
+    CLOSE(together.decode_s,
+          together.busy_s[PHASE_DECODE][resource_compute(&hw, 0)] + together.busy_s[PHASE_DECODE][resource_compute(&hw, 1)]);
+    cr_assert_lt(apart.decode_s, together.decode_s);
+    arch_free(&a);
+}
