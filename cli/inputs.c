@@ -15,7 +15,7 @@ enum status options_model(const struct options *o, struct arch *a, struct error 
     return arch_load(a, o->model, err);
 }
 
-enum status options_hardware(const struct options *o, struct hardware *hw, struct error *err)
+enum status options_profile(const struct options *o, struct hardware *hw, struct error *err)
 {
     if (!o->hardware) {
         return error_set(
@@ -23,7 +23,12 @@ enum status options_hardware(const struct options *o, struct hardware *hw, struc
             "-H/--hardware is missing: measure this machine with \"ballast profile -o FILE\" or give a built-in profile "
             "such as t4-gcp");
     }
-    enum status status = hardware_load(hw, o->hardware, err);
+    return hardware_load(hw, o->hardware, err);
+}
+
+enum status options_change(const struct options *o, struct hardware *hw, struct error *err)
+{
+    enum status status = STATUS_OK;
     for (int i = 0; status == STATUS_OK && i < o->n_changes; i++) {
         status = hardware_set(hw, o->change[i], err);
     }
@@ -34,6 +39,12 @@ enum status options_hardware(const struct options *o, struct hardware *hw, struc
         status = hardware_scale(hw, o->scale[i], err);
     }
     return status;
+}
+
+enum status options_hardware(const struct options *o, struct hardware *hw, struct error *err)
+{
+    enum status status = options_profile(o, hw, err);
+    return status == STATUS_OK ? options_change(o, hw, err) : status;
 }
 
 enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err)

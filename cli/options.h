@@ -145,9 +145,11 @@ const char *nearest_name(const char *name, const char *const *names);
 
 /* -- from options to the structs they stand for (inputs.c) -------------------------------------------------------------- */
 
-enum status options_model(const struct options *o, struct arch *a, struct error *err); /* caller frees with arch_free */
-enum status options_hardware(const struct options *o, struct hardware *hw,
-                             struct error *err); /* changed, then narrowed by the budgets */
+enum status options_model(const struct options *o, struct arch *a, struct error *err);        /* caller frees with arch_free */
+enum status options_profile(const struct options *o, struct hardware *hw, struct error *err); /* as it is in its file */
+enum status options_change(const struct options *o, struct hardware *hw,
+                           struct error *err); /* changes, then budgets, then scales */
+enum status options_hardware(const struct options *o, struct hardware *hw, struct error *err); /* both */
 enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err);
 /* The policy file, or the defaults and --percent; then every flag that was given on top. Checked. */
 enum status options_policy(const struct options *o, const struct hardware *hw, struct policy *p, struct error *err);

@@ -55,22 +55,6 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-static bool same_machine(const struct options *a, const struct options *b)
-{
-    bool same = same_text(a->hardware, b->hardware) && a->n_budgets == b->n_budgets && a->n_scales == b->n_scales &&
-                a->n_changes == b->n_changes;
-    for (int i = 0; same && i < a->n_changes; i++) {
-        same = strcmp(a->change[i], b->change[i]) == 0;
-    }
-    for (int i = 0; same && i < a->n_budgets; i++) {
-        same = strcmp(a->budget[i], b->budget[i]) == 0;
-    }
-    for (int i = 0; same && i < a->n_scales; i++) {
-        same = strcmp(a->scale[i], b->scale[i]) == 0;
-    }
-    return same;
-}
-
 static enum status load(struct setting *s, const struct options *before, const struct options *o, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -78,9 +62,13 @@ static enum status load(struct setting *s, const struct options *before, const s
         arch_free(&s->arch);
         status = options_model(o, &s->arch, err);
     }
-    if (status == STATUS_OK && (!before || !same_machine(before, o) || s->hardware.n_tiers == 0)) {
-        status = options_hardware(o, &s->hardware, err);
-        s->hardware.n_tiers = status == STATUS_OK ? s->hardware.n_tiers : 0;
+    if (status == STATUS_OK && (!before || !same_text(before->hardware, o->hardware) || s->profile.n_tiers == 0)) {
+        s->profile.n_tiers = 0;
+        status = options_profile(o, &s->profile, err);
+    }
+    if (status == STATUS_OK) {
+        s->hardware = s->profile;
+        status = options_change(o, &s->hardware, err);
     }
     if (status == STATUS_OK) {
         status = options_workload(o, &s->arch, &s->workload, err);

@@ -10,7 +10,8 @@
 
 struct setting {
     struct arch arch;
-    struct hardware hardware;
+    struct hardware profile;  /* as loaded: n_tiers 0 if it was not */
+    struct hardware hardware; /* the same with the options' changes and budgets */
     struct workload workload;
     struct policy policy;
     struct placement placement;
