@@ -35,17 +35,19 @@ CLI_SRC   := $(filter-out cli/ballast.c,$(wildcard cli/*.c))
 TEST_SRC  := $(wildcard tests/test_*.c)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard bench/bench_*.c)
+CUDA_SRC  := $(wildcard executor/cuda/*.cu)
+EMU_TESTS := $(wildcard tests/emu/test_*.c)
 DATA      := $(wildcard model/data/*/*.json papers/*/published.csv)
 
-TESTS      := $(TEST_SRC:tests/%.c=$B/tests/%)
-ASAN_TESTS := $(TEST_SRC:tests/%.c=$B/asan/tests/%)
+TESTS      := $(TEST_SRC:tests/%.c=$B/tests/%) $(EMU_TESTS:tests/%.c=$B/tests/%)
+ASAN_TESTS := $(TEST_SRC:tests/%.c=$B/asan/tests/%) $(EMU_TESTS:tests/%.c=$B/asan/tests/%)
 FUZZERS    := $(FUZZ_SRC:tests/fuzz/%.c=$B/fuzz/%)
 BENCHES    := $(BENCH_SRC:bench/%.c=$B/bench/%)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help all test check demo bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
+.PHONY: help all cuda test check demo bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
         install uninstall FORCE
 
 all: $B/ballast ## build build/ballast (the default)
@@ -97,6 +99,44 @@ $B/obj/cli/ranks.o $B/asan/obj/cli/ranks.o: CPPFLAGS += -DBALLAST_MPI $(shell pk
 endif
 $B/obj/cli/ranks.o $B/asan/obj/cli/ranks.o: $B/gen/mpi
 
+# -- CUDA: kernels for a GPU through nvcc, and the same sources as C++ for the CPU (tests/emu/emu.h) -----------------------
+
+CXX        ?= c++
+NVCC       ?= $(firstword $(wildcard build/cuda-*/bin/nvcc /usr/local/cuda/bin/nvcc) nvcc)
+# Machine code for every card since Turing, PTX for those to come.
+CUDA_ARCHS := 75 80 86 89 90
+GENCODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_90,code=compute_90
+CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-Wall,-Wno-unknown-pragmas $(GENCODE)
+EMU_FLAGS  := -std=gnu++17 -pthread -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow $(WERROR)
+EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o
+
+$B/cuda/%.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(CUDA_FLAGS) -MMD -MF $(@:.o=.d) -c $< -o $@
+
+$B/libballast_cuda.so: $(CUDA_SRC:%.cu=$B/cuda/%.o)
+	$(call say,LD)$(NVCC) -shared -cudart static -o $@ $^
+
+$B/obj/%.emu.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(CFLAGS) -x c++ -c $< -o $@
+$B/obj/%.emu.o: %.cc Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(CFLAGS) -c $< -o $@
+$B/asan/obj/%.emu.o: %.cu Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(ASAN) -x c++ -c $< -o $@
+$B/asan/obj/%.emu.o: %.cc Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(ASAN) -c $< -o $@
+
+$B/tests/emu/%: $B/obj/tests/emu/%.o $(EMU_OBJ:%=$B/%) $B/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) -pthread $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+$B/asan/tests/emu/%: $B/asan/obj/tests/emu/%.o $(EMU_OBJ:%=$B/asan/%) $B/asan/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) -pthread $(ASAN) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+
 # -- archives and programs -------------------------------------------------------------------------------------------
 
 archive = $(call say,AR)mkdir -p $(@D); rm -f $@; ar qcs $@ $(filter %.o,$^)
@@ -136,11 +176,11 @@ test-build: all $(TESTS)
 asan-build: $(ASAN_TESTS)
 fuzz-build: $(FUZZERS)
 
-test: ## install what is missing, build, run every test (units, CLI, sanitizers, short fuzzing, layers, format)
+test: ## install what is missing, build, run every test (units, CLI, sanitizers, nvcc, short fuzzing, layers, format)
 	@scripts/install_deps.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) test-build asan-build
 	@scripts/run_tests.sh $(TESTS) $(sort $(wildcard tests/test_*.sh)) scripts/layers.sh scripts/check_format.sh \
-	    $(ASAN_TESTS) scripts/check_fuzz.sh
+	    $(ASAN_TESTS) scripts/check_cuda.sh scripts/check_fuzz.sh
 
 check: ## the quick part of test: units, CLI, layers, format
 	@scripts/install_deps.sh test
@@ -161,6 +201,8 @@ asan: asan-build ## the unit tests under AddressSanitizer and UndefinedBehaviorS
 
 fuzz: ## run every fuzz target for FUZZ_SECONDS (60) seconds
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run_tests.sh scripts/check_fuzz.sh
+
+cuda: $B/libballast_cuda.so ## compile the CUDA kernels with nvcc (nothing uses them yet: docs/cuda.md)
 
 layers: ## check who includes whom, and file sizes
 	@scripts/layers.sh

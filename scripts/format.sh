@@ -31,7 +31,7 @@ if [ -z "$tool" ]; then
 fi
 
 if [ ${#files[@]} -eq 0 ]; then
-    mapfile -t files < <(find cli model solver executor traces plots tests bench -name '*.[ch]' -o -name '*.cu' | sort)
+    mapfile -t files < <(find cli model solver executor traces plots tests bench -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc' | sort)
 fi
 if [ "$check" -eq 0 ]; then
     exec "$tool" -i "${files[@]}"

@@ -27,7 +27,7 @@ homes=(
     '^glpk\.h$' '^(solver/lp\.c|tests/test_lp\.c)$' # its own test may look inside
     '^gsl/' '^solver/fit\.c$'
     '(^|/)(oneapi/)?dnnl' '^executor/cpu/onednn\.c$'
-    '^(cuda|cublas|nvrtc|cuda_runtime|driver_types)[a-zA-Z_0-9]*\.h$' '^executor/cuda/'
+    '^(cuda|cublas|nvrtc|cuda_runtime|driver_types)[a-zA-Z_0-9]*\.h$' '^(executor/cuda|tests/emu)/'
 )
 
 complaints=()
@@ -63,7 +63,7 @@ check_file()
     fi
 }
 
-mapfile -t files < <(find cli model solver executor traces plots tests bench -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | sort)
+mapfile -t files < <(find cli model solver executor traces plots tests bench -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc' | sort)
 for file in "${files[@]}"; do
     check_file "$file"
 done
@@ -82,7 +82,7 @@ layers: ${#files[@]} files are fine
   model     <- nothing
   solver    <- model                 (glpk.h only in solver/lp.c, GSL only in solver/fit.c)
   traces    <- model
-  executor  <- model, traces/trace.h (oneDNN only in executor/cpu/onednn.c, CUDA only below executor/cuda/)
+  executor  <- model, traces/trace.h (oneDNN only in executor/cpu/onednn.c, CUDA only below executor/cuda/, emulated in tests/emu/)
   plots     <- model, traces
   cli       <- everything
 END

@@ -1,0 +1,204 @@
+/* attention.cu - storing keys and values, and attention over a cache of any format, split over the cache with the merge rule. */
+#include "executor/cuda/device.cuh"
+
+enum { CACHE_THREADS = 128 };
+
+/* Where the scales of a 4-bit vector begin: behind an even number of packed bytes. */
+static __device__ __forceinline__ int64_t group_at(int64_t width)
+{
+    return ((width + 1) / 2 + 1) / 2 * 2;
+}
+
+static __device__ __forceinline__ float cached(enum format format, const char *p, int64_t width, int64_t j)
+{
+    if (format != FORMAT_Q4)
+        return load(p, j, format);
+    const char *group = p + group_at(width) + j / Q4_GROUP * 4;
+    return nibble(p, j) * load(group, 0, FORMAT_F16) + load(group, 1, FORMAT_F16);
+}
+
+/* -- storing ---------------------------------------------------------------------------------------------------------- */
+
+static __device__ float as_finite(float x) /* as q4_pack_vector: NaN is 0, the rest what fp16 can say */
+{
+    return x != x ? 0.0f : fminf(fmaxf(x, -65504.0f), 65504.0f);
+}
+
+/* One warp a group of 64 elements, two neighbours a lane. */
+static __device__ void pack_group(const void *x, enum format format, int64_t at, int64_t n, char *packed, char *head)
+{
+    const int lane = threadIdx.x % 32, i = 2 * lane;
+    const float a = as_finite(i < n ? load(x, at + i, format) : load(x, at, format));
+    const float b = as_finite(i + 1 < n ? load(x, at + i + 1, format) : load(x, at, format));
+    float least = fminf(a, b), most = fmaxf(a, b);
+    for (int with = 16; with > 0; with /= 2) {
+        least = fminf(least, __shfl_xor_sync(0xffffffffu, least, with));
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, with));
+    }
+    const float scale = fminf((most - least) / 15.0f, 65504.0f);
+    const float inverse = __half2float(__float2half_rn(scale)) > 0.0f ? 15.0f / (most - least) : 0.0f;
+    if (lane == 0) {
+        store(head, 0, FORMAT_F16, scale);
+        store(head, 1, FORMAT_F16, least);
+    }
+    if (i < n) {
+        const unsigned low = (unsigned)fminf(fmaf(a - least, inverse, 0.5f), 15.0f);
+        const unsigned high = i + 1 < n ? (unsigned)fminf(fmaf(b - least, inverse, 0.5f), 15.0f) : 0;
+        packed[lane] = (char)(low | high << 4);
+    }
+}
+
+/* One block a token; blockIdx.y is 0 for keys and 1 for values. */
+__global__ void cache_store_kernel(struct gpu_cache c, int64_t first, int64_t tokens, int64_t width, const void *k, const void *v,
+                                   enum format format, int64_t ld)
+{
+    const int64_t row = blockIdx.x, sequence = row / tokens, token = row % tokens;
+    const void *x = blockIdx.y == 0 ? k : v;
+    char *to = c.base + (first + token) * c.token_stride + sequence * c.sequence_stride + blockIdx.y * c.value_offset;
+    if (c.format != FORMAT_Q4) {
+        for (int64_t i = threadIdx.x; i < width; i += CACHE_THREADS)
+            store(to, i, c.format, load(x, row * ld + i, format));
+        return;
+    }
+    for (int64_t g = threadIdx.x / 32; g * Q4_GROUP < width; g += CACHE_THREADS / 32) {
+        const int64_t left = width - g * Q4_GROUP;
+        pack_group(x, format, row * ld + g * Q4_GROUP, left < Q4_GROUP ? left : Q4_GROUP, to + g * Q4_GROUP / 2,
+                   to + group_at(width) + 4 * g);
+    }
+    if (threadIdx.x == 0 && (width + 1) / 2 % 2)
+        to[(width + 1) / 2] = 0; /* the byte that makes the count even */
+}
+
+int gpu_cache_store(gpu_stream s, const struct gpu_cache *c, int64_t sequences, int64_t first, int64_t tokens, int64_t width,
+                    const void *k, const void *v, enum format format, int64_t ld)
+{
+    if (sequences * tokens == 0)
+        return 0;
+    return launch(cache_store_kernel, dim3((unsigned)(sequences * tokens), 2), dim3(CACHE_THREADS), s, *c, first, tokens, width,
+                  k, v, format, ld);
+}
+
+/* -- attending -------------------------------------------------------------------------------------------------------- */
+
+/* A warp attends with eight lanes a token, four tokens at a time: three shuffles give four scores. Lane `part` of a token holds
+ * elements part, part + 8, ... of the head. */
+enum { ATTEND_THREADS = 128, TEAM = 8, TEAMS = ATTEND_THREADS / TEAM, ELEMENTS = GPU_HEAD_DIM_MAX / TEAM };
+
+struct attend_job {
+    struct gpu_heads h;
+    struct gpu_cache c;
+    int64_t first, tokens, ld;
+    const int32_t *pad;
+    const float *q;
+    float *out, *scratch; /* (queries, heads, splits, 2 + head_dim): m, l, o not yet divided */
+    int splits;
+};
+
+/* Takes a token of score `score` and values `v` into a running softmax. A team without a token has score -infinity. */
+static __device__ __forceinline__ void take_in(float score, const float *v, float *m, float *l, float *o)
+{
+    const float most = fmaxf(*m, score);
+    const float keep = *m == most ? 1.0f : expf(*m - most), weight = score == -INFINITY ? 0.0f : expf(score - most);
+    *m = most;
+    *l = *l * keep + weight;
+    for (int k = 0; k < ELEMENTS; k++)
+        o[k] = o[k] * keep + weight * v[k];
+}
+
+/* The merge rule over the teams of the block; every thread of element j < head_dim gets its sum. o (TEAMS, head_dim) is in shared
+ * memory. */
+static __device__ float merged(const float *m, const float *l, const float *o, int n, int64_t stride, float *most, float *total)
+{
+    float sum = 0;
+    *most = -INFINITY;
+    *total = 0;
+    for (int i = 0; i < n; i++)
+        *most = fmaxf(*most, m[i * stride]);
+    for (int i = 0; i < n; i++) {
+        const float weight = m[i * stride] == -INFINITY ? 0.0f : expf(m[i * stride] - *most);
+        *total += weight * l[i * stride];
+        sum += weight == 0.0f ? 0.0f : weight * o[i * stride];
+    }
+    return sum;
+}
+
+__global__ void attend_kernel(struct attend_job a)
+{
+    SHARED(float, parts, TEAMS *(2 + GPU_HEAD_DIM_MAX));
+    const int e = a.h.head_dim, head = blockIdx.y, split = blockIdx.z, team = threadIdx.x / TEAM, part = threadIdx.x % TEAM;
+    const int64_t query = blockIdx.x, sequence = query / a.tokens, width = (int64_t)a.h.kv_heads * e;
+    const int64_t begin = (int64_t)(head / (a.h.heads / a.h.kv_heads)) * e;
+    const int64_t from = a.pad[sequence], visible = a.first + query % a.tokens + 1 - from;
+    const int64_t low = visible > 0 ? from + visible * split / a.splits : 0;
+    const int64_t high = visible > 0 ? from + visible * (split + 1) / a.splits : 0;
+    const float *q = a.q + query * a.ld + head * e;
+    float m = -INFINITY, l = 0, o[ELEMENTS] = {0};
+
+    for (int64_t t0 = low; t0 < high; t0 += TEAMS) { /* the same turns for all: shuffles need every lane */
+        const int64_t t = t0 + team;
+        const char *key = a.c.base + t * a.c.token_stride + sequence * a.c.sequence_stride;
+        float score = 0, v[ELEMENTS];
+        for (int k = 0; k < ELEMENTS; k++) {
+            const int j = part + k * TEAM;
+            const bool real = t < high && j < e;
+            score += real ? q[j] * cached(a.c.format, key, width, begin + j) : 0.0f;
+            v[k] = real ? cached(a.c.format, key + a.c.value_offset, width, begin + j) : 0.0f;
+        }
+        for (int with = 1; with < TEAM; with *= 2)
+            score += __shfl_xor_sync(0xffffffffu, score, with);
+        take_in(t < high ? score * a.h.scale : -INFINITY, v, &m, &l, o);
+    }
+    float *mine = parts + team * (2 + e);
+    if (part == 0) {
+        mine[0] = m;
+        mine[1] = l;
+    }
+    for (int k = 0; k < ELEMENTS && part + k * TEAM < e; k++)
+        mine[2 + part + k * TEAM] = o[k];
+    __syncthreads();
+    float *to = a.scratch + ((query * a.h.heads + head) * a.splits + split) * (2 + e);
+    for (int j = threadIdx.x; j < e; j += ATTEND_THREADS) {
+        float most, total;
+        const float sum = merged(parts, parts + 1, parts + 2 + j, TEAMS, 2 + e, &most, &total);
+        if (a.splits == 1) {
+            a.out[query * a.ld + head * e + j] = total > 0 ? sum / total : 0.0f;
+            continue;
+        }
+        to[2 + j] = sum;
+        if (j == 0) {
+            to[0] = most;
+            to[1] = total;
+        }
+    }
+}
+
+/* One block a query and head: the parts of its splits become one. */
+__global__ void merge_kernel(struct attend_job a)
+{
+    const int e = a.h.head_dim, head = blockIdx.y;
+    const int64_t query = blockIdx.x;
+    const float *from = a.scratch + (query * a.h.heads + head) * a.splits * (2 + e);
+    for (int j = threadIdx.x; j < e; j += ATTEND_THREADS) {
+        float most, total;
+        const float sum = merged(from, from + 1, from + 2 + j, a.splits, 2 + e, &most, &total);
+        a.out[query * a.ld + head * e + j] = total > 0 ? sum / total : 0.0f;
+    }
+}
+
+int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits)
+{
+    return splits == 1 ? 0 : sequences * tokens * h->heads * splits * (2 + h->head_dim) * (int64_t)sizeof(float);
+}
+
+int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
+                  int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch)
+{
+    const struct attend_job job = {*h, *c, first, tokens, ld, pad, q, out, scratch, splits};
+    const dim3 queries((unsigned)(sequences * tokens), (unsigned)h->heads), parts(queries.x, queries.y, (unsigned)splits);
+    if (h->head_dim > GPU_HEAD_DIM_MAX || splits < 1)
+        return cudaErrorInvalidValue;
+    if (sequences * tokens == 0)
+        return 0;
+    const int failure = launch(attend_kernel, parts, dim3(ATTEND_THREADS), s, job);
+    return failure || splits == 1 ? failure : launch(merge_kernel, queries, dim3(ATTEND_THREADS), s, job);
+}

@@ -1,0 +1,65 @@
+/* device.cuh - what the kernels share, and the three places where nvcc and the host emulation (tests/emu) differ: launching a kernel,
+ * declaring shared memory, and nothing else. */
+#ifndef BALLAST_EXECUTOR_CUDA_DEVICE_CUH
+#define BALLAST_EXECUTOR_CUDA_DEVICE_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "executor/cuda/kernels.h"
+
+#ifdef BALLAST_EMULATED
+#define SHARED(type, name, count)                                                                                                \
+    static const char name##_place = 0;                                                                                          \
+    type *const name = static_cast<type *>(emu::shared(&name##_place, sizeof(type) * (count)))
+#else
+#define SHARED(type, name, count) __shared__ type name[count]
+#endif
+
+/* Starts kernel(args...) on the stream; cudaSuccess, or why it could not be started. */
+template <class... P, class... A> int launch(void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A... args)
+{
+#ifdef BALLAST_EMULATED
+    return emu::launch([=] { kernel(static_cast<P>(args)...); }, grid, block, 0, stream);
+#else
+    kernel<<<grid, block, 0, stream>>>(static_cast<P>(args)...);
+    return cudaGetLastError();
+#endif
+}
+
+/* Element i of an array of format F32, F16 or BF16. The branch is the same for a whole grid. */
+static __device__ __forceinline__ float load(const void *p, int64_t i, enum format format)
+{
+    if (format == FORMAT_F16)
+        return __half2float(static_cast<const __half *>(p)[i]);
+    if (format == FORMAT_BF16)
+        return __bfloat162float(static_cast<const __nv_bfloat16 *>(p)[i]);
+    return static_cast<const float *>(p)[i];
+}
+
+static __device__ __forceinline__ void store(void *p, int64_t i, enum format format, float x)
+{
+    if (format == FORMAT_F16)
+        static_cast<__half *>(p)[i] = __float2half_rn(x);
+    else if (format == FORMAT_BF16)
+        static_cast<__nv_bfloat16 *>(p)[i] = __float2bfloat16_rn(x);
+    else
+        static_cast<float *>(p)[i] = x;
+}
+
+/* Code i of packed 4-bit codes, the even one in the low half of its byte. */
+static __device__ __forceinline__ float nibble(const void *p, int64_t i)
+{
+    return (float)(static_cast<const unsigned char *>(p)[i / 2] >> (i % 2 * 4) & 15);
+}
+
+/* The sum over a warp, in every lane. */
+static __device__ __forceinline__ float warp_sum(float x)
+{
+    for (int with = 16; with > 0; with /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, with);
+    return x;
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* kernels.h - our CUDA kernels, as functions that start them on a stream. Readable from C.
+ *
+ * Each returns 0, or the cudaError_t of a launch that failed; results are there once the stream has come so far. Pointers are device
+ * memory (or pinned host memory), shapes are row-major, "formats" are F32, F16 or BF16 unless said otherwise. Arithmetic is f32. The
+ * reference beside each is in executor/cpu/kernels.h and says what is computed; tests/test_cuda_kernels.c derives the bounds.
+ */
+#ifndef BALLAST_EXECUTOR_CUDA_KERNELS_H
+#define BALLAST_EXECUTOR_CUDA_KERNELS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "model/format.h"
+
+typedef struct CUstream_st *gpu_stream;
+
+/* Reference: ref_layer_norm. y = norm(x) * gain + bias over the last dimension; x, y (m, d), y may be x if formats agree. gain and bias
+ * (d) f32, both may be NULL. */
+int gpu_norm(gpu_stream s, const void *x, enum format x_format, int64_t m, int64_t d, const float *gain, const float *bias,
+             float epsilon, void *y, enum format y_format);
+
+/* Reference: add_rows. h (m, d) += x (m, d) + bias (d) f32, which may be NULL. */
+int gpu_add(gpu_stream s, void *h, enum format h_format, const void *x, enum format x_format, const float *bias, int64_t m,
+            int64_t d);
+
+/* Reference: ref_linear with FORMAT_Q4. y (m, ldy), columns [0, rows) = x (m, cols; leading dimension ldx) times the 4-bit matrix w
+ * (rows, cols) + bias (rows) f32, which may be NULL; then max(0, .) if relu. The weights are multiplied as they are packed: with a
+ * block's scale s[c] and minimum b[c], sum_c x[c] * (q[c] * s[c] + b[c]) = sum_c (x[c] * s[c]) * q[c] + sum_c x[c] * b[c], and the
+ * second sum is the same for all 64 rows of a block. m from 1 to 64 is what it is for; any m is right. */
+int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, const float *bias, int relu, const void *x,
+                   enum format x_format, int64_t ldx, int64_t m, void *y, enum format y_format, int64_t ldy);
+
+/* The cache of some sequences of one layer, as struct cache_view: format F32, F16 or Q4. */
+struct gpu_cache {
+    enum format format;
+    char *base;
+    int64_t token_stride, sequence_stride, value_offset; /* bytes */
+};
+
+/* Reference: cache_store. Rows k, v (sequences * tokens, width; leading dimension ld) become tokens first.. of the cache. */
+int gpu_cache_store(gpu_stream s, const struct gpu_cache *c, int64_t sequences, int64_t first, int64_t tokens, int64_t width,
+                    const void *k, const void *v, enum format format, int64_t ld);
+
+struct gpu_heads {
+    int heads, kv_heads, head_dim; /* head_dim at most GPU_HEAD_DIM_MAX */
+    float scale;
+};
+#define GPU_HEAD_DIM_MAX 256
+
+/* Reference: ref_attention. Query t of sequence i attends to tokens pad[i] .. first + t. q and out are (sequences, tokens, heads *
+ * head_dim) with leading dimension ld, f32; out may be q. The visible tokens are cut into `splits` ranges that are attended to on their own;
+ * with splits > 1, scratch holds gpu_attention_scratch_bytes and the parts (m, l, o) are merged by
+ *     m = max m_j,  l = sum l_j exp(m_j - m),  o = sum o_j exp(m_j - m) / l. */
+int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
+                  int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
+int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,127 @@
+/* cuda_runtime.h - the part of CUDA's runtime that ballast uses, for the host emulation (emu.h says what it is). */
+#ifndef BALLAST_TESTS_EMU_CUDA_RUNTIME_H
+#define BALLAST_TESTS_EMU_CUDA_RUNTIME_H
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define BALLAST_EMULATED 1
+#define CUDART_VERSION   13000
+
+/* -- kernels ---------------------------------------------------------------------------------------------------------- */
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+struct uint3 {
+    unsigned x, y, z;
+};
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+extern uint3 threadIdx, blockIdx; /* of the fiber that runs */
+extern dim3 blockDim, gridDim;
+
+void __syncthreads();
+void __syncwarp(unsigned mask = 0xffffffffu);
+
+struct CUstream_st;
+
+namespace emu
+{
+/* Deposits `bytes` of a lane and gives back every lane's, 16 bytes apart, once all of `mask` have arrived. */
+const unsigned char *exchange(unsigned mask, const void *value, size_t bytes);
+unsigned lane();
+/* The block's memory for the declaration at `place`; the same for all its threads. */
+void *shared(const void *place, size_t bytes);
+void *shared_dynamic();
+int launch(std::function<void()> body, dim3 grid, dim3 block, size_t shared_bytes, CUstream_st *stream);
+} // namespace emu
+
+template <class T> T __shfl_sync(unsigned mask, T value, int from)
+{
+    T out;
+    std::memcpy(&out, emu::exchange(mask, &value, sizeof value) + 16 * (from & 31), sizeof out);
+    return out;
+}
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int with)
+{
+    return __shfl_sync(mask, value, (int)emu::lane() ^ with);
+}
+template <class T> T __shfl_down_sync(unsigned mask, T value, int by)
+{
+    const int from = (int)emu::lane() + by;
+    return __shfl_sync(mask, value, from < 32 ? from : (int)emu::lane());
+}
+unsigned __ballot_sync(unsigned mask, int predicate);
+
+/* -- the runtime ------------------------------------------------------------------------------------------------------ */
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorNoDevice = 100,
+    cudaErrorNotReady = 600,
+    cudaErrorLaunchFailure = 719,
+    cudaErrorUnknown = 999
+};
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
+typedef struct CUstream_st *cudaStream_t;
+typedef struct CUevent_st *cudaEvent_t;
+
+#define cudaStreamNonBlocking  1
+#define cudaEventDefault       0
+#define cudaEventBlockingSync  1
+#define cudaEventDisableTiming 2
+#define cudaHostAllocPortable  1
+#define cudaHostAllocMapped    2
+
+extern "C" {
+const char *cudaGetErrorName(cudaError_t e);
+const char *cudaGetErrorString(cudaError_t e);
+cudaError_t cudaGetLastError();
+
+cudaError_t cudaMalloc(void **p, size_t bytes);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width, size_t height,
+                              cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t s);
+cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaEventQuery(cudaEvent_t e);
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
+}
+
+#endif

@@ -1,0 +1,266 @@
+/* test_cuda_kernels.c - every CUDA kernel against the CPU's readable reference, in three orders of threads. Bounds are derived: a sum of n
+ * terms in f32 is off by at most n * 2^-24 times the sum of their magnitudes, to which come a few roundings of the ends. */
+#include <math.h>
+
+#include "executor/cpu/half.h"
+#include "tests/cuda_api.h"
+#include "tests/emu/emu.h"
+#include "tests/kernel_test.h"
+
+#define ULP 0x1p-24
+
+static gpu_stream stream;
+
+static void begin(int round, const char *test)
+{
+    emu_mode(round == 0 ? EMU_EAGER : EMU_SEEDED, round == 0 ? 0 : test_seed(test) + (uint64_t)round);
+    cr_assert_eq(cudaStreamCreateWithFlags(&stream, 1), 0);
+}
+
+static void end(void)
+{
+    cudaStreamDestroy(stream);
+    emu_mode(EMU_EAGER, 0);
+}
+
+static void *on_device(const void *from, int64_t bytes)
+{
+    void *p;
+    cr_assert_eq(cudaMalloc(&p, (size_t)bytes), 0);
+    if (from)
+        cr_assert_eq(cudaMemcpy(p, from, (size_t)bytes, COPY_ANY), 0);
+    return p;
+}
+
+/* Waits for the stream, takes the bytes back and frees them. */
+static void from_device(void *to, void *p, int64_t bytes)
+{
+    cr_assert_eq(cudaStreamSynchronize(stream), 0);
+    if (to)
+        cr_assert_eq(cudaMemcpy(to, p, (size_t)bytes, COPY_ANY), 0);
+    cudaFree(p);
+}
+
+static const enum format FORMATS[] = {FORMAT_F32, FORMAT_F16, FORMAT_BF16};
+/* half a unit in the last place of the format, relative */
+static const double ROUNDING[] = {[FORMAT_F32] = 0x1p-24, [FORMAT_F16] = 0x1p-11, [FORMAT_BF16] = 0x1p-8};
+
+/* x in `format`, and in x itself what that holds. */
+static void *as_format(enum format format, float *x, int64_t n)
+{
+    const int64_t bytes = format_matrix_bytes(format, 1, n);
+    void *p = malloc((size_t)bytes), *device;
+    from_f32(format, x, n, p);
+    to_f32(format, p, n, x);
+    device = on_device(p, bytes);
+    free(p);
+    return device;
+}
+
+static void from_format(enum format format, void *p, int64_t n, float *x)
+{
+    void *host = malloc((size_t)(4 * n));
+    from_device(host, p, format_matrix_bytes(format, 1, n));
+    to_f32(format, host, n, x);
+    free(host);
+}
+
+/* -- norms and sums ---------------------------------------------------------------------------------------------------- */
+
+static void check_norm(enum format in, enum format out, int64_t m, int64_t d, bool affine, uint64_t *seed)
+{
+    float *x = random_array(seed, m * d), *gain = random_array(seed, d), *bias = random_array(seed, d);
+    float *want = malloc((size_t)(m * d) * 4), *y = malloc((size_t)(m * d) * 4);
+    void *gx = as_format(in, x, m * d), *gg = on_device(gain, 4 * d), *gb = on_device(bias, 4 * d);
+    void *gy = on_device(NULL, format_matrix_bytes(out, m, d));
+    ref_layer_norm(x, m, d, affine ? gain : NULL, affine ? bias : NULL, 1e-5, want);
+    cr_assert_eq(gpu_norm(stream, gx, in, m, d, affine ? gg : NULL, affine ? gb : NULL, 1e-5f, gy, out), 0);
+    from_format(out, gy, m * d, y);
+    /* |x| <= 1: the mean is off by d ULP, which the division by the deviation enlarges; the variance's relative error is
+     * about (d + 4) ULP. Normalised values are below sqrt(d), and gain below 1. */
+    for (int64_t i = 0; i < m * d; i++) {
+        double deviation = 0, mean = 0;
+        for (int64_t c = 0; c < d; c++)
+            mean += x[i / d * d + c] / (double)d;
+        for (int64_t c = 0; c < d; c++)
+            deviation += pow(x[i / d * d + c] - mean, 2) / (double)d;
+        deviation = sqrt(deviation + 1e-5);
+        const double bound = 2 * (double)(d + 8) * ULP * (1 / deviation + fabs(want[i]) + 1) + ROUNDING[out] * fabs(want[i]);
+        cr_assert_lt(fabs((double)y[i] - want[i]), bound, "%s to %s, %lld x %lld, element %lld: %g, expected %g", format_name(in),
+                     format_name(out), (long long)m, (long long)d, (long long)i, y[i], want[i]);
+    }
+    from_device(NULL, gx, 0);
+    from_device(NULL, gg, 0);
+    from_device(NULL, gb, 0);
+    free(x), free(gain), free(bias), free(want), free(y);
+}
+
+Test(cuda_kernels, norm_is_the_reference)
+{
+    uint64_t seed = test_seed("norm");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "norm");
+        for (int f = 0; f < 3; f++) {
+            check_norm(FORMATS[f], FORMAT_F32, 3, 64, true, &seed);
+            check_norm(FORMAT_F32, FORMATS[f], 2, random_in(&seed, 1, 300), round % 2 == 0, &seed);
+        }
+        end();
+    }
+}
+
+Test(cuda_kernels, add_rounds_once)
+{
+    /* h + (x + bias) in f32, then rounded to h's format: the same two additions here */
+    uint64_t seed = test_seed("add");
+    for (int round = 0; round < 3; round++)
+        for (int f = 0; f < 3; f++) {
+            const int64_t m = 3, d = random_in(&seed, 1, 200);
+            float *h = random_array(&seed, m * d), *x = random_array(&seed, m * d), *bias = random_array(&seed, d);
+            float *y = malloc((size_t)(m * d) * 4);
+            begin(round, "add");
+            void *gh = as_format(FORMATS[f], h, m * d), *gx = as_format(FORMAT_F32, x, m * d), *gb = on_device(bias, 4 * d);
+            cr_assert_eq(gpu_add(stream, gh, FORMATS[f], gx, FORMAT_F32, gb, m, d), 0);
+            from_format(FORMATS[f], gh, m * d, y);
+            from_device(NULL, gx, 0);
+            from_device(NULL, gb, 0);
+            for (int64_t i = 0; i < m * d; i++) {
+                float want = h[i] + (x[i] + bias[i % d]), rounded;
+                uint32_t bytes;
+                from_f32(FORMATS[f], &want, 1, &bytes);
+                to_f32(FORMATS[f], &bytes, 1, &rounded);
+                cr_assert_eq(y[i], rounded);
+            }
+            end();
+            free(h), free(x), free(bias), free(y);
+        }
+}
+
+/* -- 4-bit products ------------------------------------------------------------------------------------------------------ */
+
+static void check_product(int64_t rows, int64_t cols, int64_t m, enum format xf, bool relu, uint64_t *seed)
+{
+    const int64_t bytes = format_matrix_bytes(FORMAT_Q4, rows, cols), ldx = cols + 3, ldy = rows + 2;
+    float *w = random_array(seed, rows * cols), *x = random_array(seed, m * ldx), *bias = random_array(seed, rows);
+    float *want = calloc((size_t)(m * ldy), 4), *y = calloc((size_t)(m * ldy), 4);
+    char *packed = malloc((size_t)bytes);
+    q4_pack_matrix(w, rows, cols, packed);
+    void *gx = as_format(xf, x, m * ldx), *gw = on_device(packed, bytes), *gb = on_device(bias, 4 * rows),
+         *gy = on_device(want, m * ldy * 4);
+    const struct weight_rows ref = {FORMAT_Q4, packed, 0, rows, cols};
+    ref_linear(&ref, bias, relu, x, ldx, m, want, ldy);
+    cr_assert_eq(gpu_product_q4(stream, gw, rows, cols, gb, relu, gx, xf, ldx, m, gy, FORMAT_F32, ldy), 0);
+    from_device(y, gy, m * ldy * 4);
+    /* |x| <= 1 and |w| <= 1, so scale * code is in [0, 2] and the minimum in [-1, 1]: magnitudes sum to at most 3 cols + 1; each of
+     * the 2 cols + 8 terms has its product's rounding too */
+    const double bound = (double)(2 * cols + 16) * ULP * (3 * (double)cols + 1);
+    for (int64_t i = 0; i < m * ldy; i++)
+        cr_assert_leq(fabs((double)y[i] - want[i]), i % ldy < rows ? bound : 0, "%lld x %lld, %lld rows: [%lld] is %g, not %g",
+                      (long long)rows, (long long)cols, (long long)m, (long long)i, y[i], want[i]);
+    from_device(NULL, gx, 0);
+    from_device(NULL, gw, 0);
+    from_device(NULL, gb, 0);
+    free(w), free(x), free(bias), free(want), free(y), free(packed);
+}
+
+Test(cuda_kernels, packed_weights_multiply_as_the_reference)
+{
+    uint64_t seed = test_seed("product");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "product");
+        check_product(64, 64, 1, FORMAT_F32, false, &seed);
+        check_product(128, 70, 9, FORMAT_F16, true, &seed);
+        check_product(64, 33, 64, FORMAT_BF16, false, &seed);
+        for (int i = 0; i < 4; i++) /* a last block of fewer rows, odd columns */
+            check_product(random_in(&seed, 1, 150), random_in(&seed, 1, 150), random_in(&seed, 1, 20), FORMATS[i % 3], i % 2,
+                          &seed);
+        end();
+    }
+}
+
+/* -- the cache and attention ------------------------------------------------------------------------------------------- */
+
+struct attend_case {
+    struct attention_shape shape;
+    enum format format;
+    int64_t sequences, first, tokens;
+    int splits;
+};
+
+/* Keys and values of the whole cache stored by the kernel must be the CPU's bytes; then queries attend to them. */
+static void check_attention(const struct attend_case *t, uint64_t *seed)
+{
+    const int64_t e = t->shape.head_dim, width = t->shape.kv_heads * e, all = t->first + t->tokens,
+                  vector = format_vector_bytes(t->format, width);
+    const int64_t rows = t->sequences * all, bytes = rows * 2 * vector, ld = t->shape.heads * e + 5,
+                  queries = t->sequences * t->tokens;
+    float *k = random_array(seed, rows * width), *v = random_array(seed, rows * width), *q = random_array(seed, queries * ld);
+    float *want = malloc((size_t)(queries * ld) * 4), *out = malloc((size_t)(queries * ld) * 4);
+    char *cpu = malloc((size_t)bytes), *gpu = malloc((size_t)bytes);
+    int32_t pad[8];
+    struct pool *pool = pool_of(1);
+    for (int64_t i = 0; i < t->sequences; i++)
+        pad[i] = (int32_t)random_in(seed, 0, all - 1);
+    struct cache_view view = {t->format, cpu, t->sequences * 2 * vector, 2 * vector, vector};
+    memset(cpu, 0, (size_t)bytes);
+    cache_store(pool, &view, t->sequences, 0, all, width, k, v, width);
+    memset(want, 0, (size_t)(queries * ld) * 4);
+    ref_attention(&t->shape, &view, t->sequences, t->first, t->tokens, pad, q, ld, want);
+
+    const struct gpu_heads h = {(int)t->shape.heads, (int)t->shape.kv_heads, (int)e, (float)t->shape.scale};
+    void *gk = on_device(k, rows * width * 4), *gv = on_device(v, rows * width * 4), *gq = on_device(q, queries * ld * 4);
+    void *gc = on_device(NULL, bytes), *gp = on_device(pad, (int64_t)sizeof pad);
+    void *scratch = on_device(NULL, gpu_attention_scratch_bytes(&h, t->sequences, t->tokens, t->splits) + 4);
+    struct gpu_cache c = {t->format, gc, view.token_stride, view.sequence_stride, view.value_offset};
+    cr_assert_eq(gpu_cache_store(stream, &c, t->sequences, 0, all, width, gk, gv, FORMAT_F32, width), 0);
+    cr_assert_eq(gpu_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq, t->splits, scratch), 0);
+    from_device(out, gq, queries * ld * 4);
+    from_device(gpu, gc, bytes);
+    cr_assert_arr_eq(gpu, cpu, (size_t)bytes, "%s: the cache's bytes", format_name(t->format));
+    /* |q|, |k| <= 1: a score is off by (e + 2) ULP * e * scale, a weight exp(score) by that relatively, plus 4 ULP of expf and one
+     * for each of the tokens summed; numerator and denominator each */
+    const double score = (double)(e + 2) * ULP * (double)e * t->shape.scale;
+    const double bound = 2 * (2 * score + (double)(all + 16) * ULP) + ULP;
+    for (int64_t i = 0; i < queries * ld; i++)
+        if (i % ld < t->shape.heads * e)
+            cr_assert_lt(fabs((double)out[i] - want[i]), bound, "%s, %d splits: [%lld] is %g, expected %g",
+                         format_name(t->format), t->splits, (long long)i, out[i], want[i]);
+        else
+            cr_assert_eq(out[i], q[i], "written beside the heads");
+    from_device(NULL, gk, 0);
+    from_device(NULL, gv, 0);
+    from_device(NULL, gp, 0);
+    from_device(NULL, scratch, 0);
+    pool_free(pool);
+    free(k), free(v), free(q), free(want), free(out), free(cpu), free(gpu);
+}
+
+static void every_format(const char *name, int64_t first_most, int64_t tokens_most, int splits_most)
+{
+    static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
+    static const int64_t dims[] = {16, 64, 10, 128};
+    uint64_t seed = test_seed(name);
+    for (int round = 0; round < 3; round++) {
+        begin(round, name);
+        for (int i = 0; i < 12; i++) {
+            const int64_t e = dims[i / 3], groups = random_in(&seed, 1, 2);
+            const struct attend_case t = {{groups * random_in(&seed, 1, 2), groups, e, 1 / sqrt((double)e)},
+                                          formats[i % 3],
+                                          random_in(&seed, 1, 3),
+                                          random_in(&seed, 0, first_most),
+                                          random_in(&seed, 1, tokens_most),
+                                          (int)random_in(&seed, 1, splits_most)};
+            check_attention(&t, &seed);
+        }
+        end();
+    }
+}
+
+Test(cuda_kernels, decode_split_over_the_cache_is_the_reference)
+{
+    every_format("decode", 60, 1, 5);
+}
+
+Test(cuda_kernels, prefill_is_the_reference)
+{
+    every_format("prefill", 4, 9, 2);
+}
