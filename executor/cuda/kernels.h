@@ -33,7 +33,7 @@ int gpu_add(gpu_stream s, void *h, enum format h_format, const void *x, enum for
 int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, const float *bias, int relu, const void *x,
                    enum format x_format, int64_t ldx, int64_t m, void *y, enum format y_format, int64_t ldy);
 
-/* The cache of some sequences of one layer, as struct cache_view: format F32, F16 or Q4. */
+/* The cache of some sequences of one layer, as struct cache_view without pages: F32, F16 or Q4. */
 struct gpu_cache {
     enum format format;
     char *base;

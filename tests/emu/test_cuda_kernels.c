@@ -200,7 +200,11 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     struct pool *pool = pool_of(1);
     for (int64_t i = 0; i < t->sequences; i++)
         pad[i] = (int32_t)random_in(seed, 0, all - 1);
-    struct cache_view view = {t->format, cpu, t->sequences * 2 * vector, 2 * vector, vector};
+    struct cache_view view = {.format = t->format,
+                              .base = cpu,
+                              .token_stride = t->sequences * 2 * vector,
+                              .sequence_stride = 2 * vector,
+                              .value_offset = vector};
     memset(cpu, 0, (size_t)bytes);
     cache_store(pool, &view, t->sequences, 0, all, width, k, v, width);
     memset(want, 0, (size_t)(queries * ld) * 4);
