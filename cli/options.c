@@ -33,6 +33,7 @@ enum option_kind {
     KIND_WEIGHTS,
     KIND_FORMAT,
     KIND_SCHEDULE,
+    KIND_NOISE,
 };
 
 struct option_spec {
@@ -85,6 +86,8 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_SEARCH, 0, "max-block", "N", KIND_INT, AT(max_block), 1, BATCH_MAX, "most sequences in a block"},
     {OPTION_FRONT, 0, "pareto", "N", KIND_INT, AT(pareto), 2, 1000,
      "the best policies at about N latencies, from the shortest to the best's"},
+    {OPTION_NOISE, 0, "noise", "SEED[:N]", KIND_NOISE, 0, 0, 0,
+     "an interval for the throughput: N replays (200) with the spread of the profile's rates"},
     {OPTION_SEARCH, 0, "policy-out", "FILE", KIND_TEXT, AT(policy_out), 0, 0, "write the policy as JSON"},
 
     {OPTION_RUN, 0, "prompts", "FILE", KIND_TEXT, AT(prompts), 0, 0,
@@ -289,6 +292,25 @@ static enum status parse_weights(const struct option_spec *s, const char *text, 
     return text[n] == ':' ? parse_seed(s, text + n + 1, &o->weights_seed, err) : STATUS_OK;
 }
 
+static enum status parse_noise(const struct option_spec *s, const char *text, struct options *o, struct error *err)
+{
+    char *end, seed[32];
+    size_t n = strcspn(text, ":");
+    o->noise = true;
+    o->replays = 200;
+    if (n == 0 || n >= sizeof seed) {
+        return wrong_value(s, "SEED or SEED:N", text, err);
+    }
+    if (text[n] == ':') {
+        o->replays = strtoll(text + n + 1, &end, 10);
+        if (end == text + n + 1 || *end || o->replays < 20 || o->replays > 100000) {
+            return wrong_value(s, "20 to 100000 replays in SEED:N", text, err);
+        }
+    }
+    snprintf(seed, sizeof seed, "%.*s", (int)n, text);
+    return parse_seed(s, seed, &o->noise_seed, err);
+}
+
 static bool looks_like_number(const char *text)
 {
     char *end;
@@ -427,6 +449,8 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
                    : wrong_value(s, s->value, value, err);
     case KIND_PERCENT:
         return take_percent(s, value, o, argc, argv, err);
+    case KIND_NOISE:
+        return parse_noise(s, value, o, err);
     case KIND_WEIGHTS:
         return parse_weights(s, value, o, err);
     case KIND_FORMAT:

@@ -45,6 +45,7 @@ enum option_group {
     OPTION_PLOT = 1 << 18,        /* --x, --y, --value, --group */
     OPTION_FRONT = 1 << 19,       /* --pareto */
     OPTION_FIT = 1 << 20,         /* --hold-out, --bound, --report */
+    OPTION_NOISE = 1 << 21,       /* --noise */
 };
 
 struct command_usage {
@@ -80,7 +81,10 @@ struct options {
 
     double latency_s;  /* 0: no limit */
     int64_t max_block; /* 0: no limit */
-    int64_t pareto;    /* points of the front; 0: only the best */
+    bool noise;
+    uint64_t noise_seed;
+    int64_t replays; /* of --noise */
+    int64_t pareto;  /* points of the front; 0: only the best */
     const char *policy_out;
 
     const char *prompts, *weights_dir, *scratch_dir;

@@ -142,6 +142,18 @@ enum status setting_simulate(const struct setting *s, struct trace *t, struct er
     return status;
 }
 
+enum status setting_replay(const struct setting *s, uint64_t seed, int replays, struct interval *latency, struct error *err)
+{
+    struct run_setting view = setting_view(s);
+    struct schedule schedule = {0};
+    enum status status = schedule_new(&schedule, &s->arch, &s->hardware, &s->workload, &s->policy, &s->placement, err);
+    if (status == STATUS_OK) {
+        status = simulate_noise(&schedule, &view, seed, replays, latency, err);
+    }
+    schedule_free(&schedule);
+    return status;
+}
+
 /* -- results ---------------------------------------------------------------------------------------------------------- */
 
 void setting_columns(struct table *t, const struct setting *s, enum output_format format)

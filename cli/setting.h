@@ -38,6 +38,8 @@ struct run_setting setting_view(const struct setting *s); /* borrows from s */
 
 /* The schedule on the cost model's clock; the caller initialises and frees t. */
 enum status setting_simulate(const struct setting *s, struct trace *t, struct error *err);
+/* Its latency when the machine's rates vary, see simulate_noise. */
+enum status setting_replay(const struct setting *s, uint64_t seed, int replays, struct interval *latency, struct error *err);
 
 /* Columns and one row of the results' vocabulary: model, hardware, workload, policy, throughput_tok_s, ... For people (Markdown) the long
  * policy stays out of the table: setting_explain prints it below. */

@@ -8,6 +8,7 @@
 #include "executor/backend.h"
 #include "executor/engine.h"
 #include "executor/io.h"
+#include "executor/sim/resident.h"
 #include "executor/state.h"
 #include "executor/weights.h"
 #include "model/cost.h"
@@ -440,19 +441,6 @@ static enum status check_peaks(const struct runner *r, struct trace *trace, stru
     return STATUS_OK;
 }
 
-/* Regions are taken for the whole run: one sample a tier, at the start and at the end. */
-static enum status record_memory(const struct runner *r, struct trace *t, struct error *err)
-{
-    int64_t end = t->n_events ? t->event[t->n_events - 1].end_ns : 0;
-    enum status s = STATUS_OK;
-    for (int at = 0; at < 2; at++)
-        for (int i = 0; i < t->n_tiers && s == STATUS_OK; i++) {
-            struct trace_sample sample = {.at_ns = at ? end : 0, .tier = (int16_t)i, .bytes = r->arena[i].used_bytes};
-            s = trace_add_sample(t, &sample, err);
-        }
-    return s;
-}
-
 enum status runner_generate(struct runner *r, const struct prompt *prompts, int64_t n, int64_t first, struct generated *out,
                             struct trace *trace, struct error *err)
 {
@@ -466,7 +454,7 @@ enum status runner_generate(struct runner *r, const struct prompt *prompts, int6
     if (s == STATUS_OK)
         s = check_peaks(r, trace, err);
     if (s == STATUS_OK && trace)
-        s = record_memory(r, trace, err);
+        s = trace_resident(&r->schedule, &r->o.setting, trace, err);
     return s == STATUS_OK ? collect(r, out, err) : s;
 }
 

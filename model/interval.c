@@ -14,13 +14,13 @@ static double uniform(uint64_t *state)
 }
 
 /* Box and Muller; the second of the pair is left. */
-static double normal(uint64_t *state)
+double draw_normal(uint64_t *state)
 {
     double u = uniform(state), v = uniform(state);
     return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
 }
 
-static double spread_of(const struct hardware *hw, int resource)
+double resource_spread(const struct hardware *hw, int resource)
 {
     int links = hw->n_tiers - 1;
     if (resource >= 2 * links)
@@ -34,6 +34,12 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+struct interval interval_of(double *value, int n)
+{
+    qsort(value, (size_t)n, sizeof *value, ascending);
+    return (struct interval){value[n / 20], value[n - 1 - n / 20]};
+}
+
 bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
                    struct interval *out)
 {
@@ -43,18 +49,17 @@ bool cost_interval(const struct cost *c, const struct hardware *hw, const double
     *out = (struct interval){0, 0};
     for (int ph = 0; ph < PHASE_COUNT; ph++)
         for (int r = 0; r < c->n_resources; r++)
-            known |= c->steps[ph] > 0 && form_at(&c->busy[ph][r], fraction) > 0 && spread_of(hw, r) > 0;
+            known |= c->steps[ph] > 0 && form_at(&c->busy[ph][r], fraction) > 0 && resource_spread(hw, r) > 0;
     for (int i = 0; i < INTERVAL_DRAWS && known; i++) {
         double slow[RESOURCES_MAX];
         for (int r = 0; r < c->n_resources; r++)
-            slow[r] = spread_of(hw, r) > 0 ? exp(spread_of(hw, r) * normal(&state)) : 1;
+            slow[r] = resource_spread(hw, r) > 0 ? exp(resource_spread(hw, r) * draw_normal(&state)) : 1;
         total_s[i] = 0;
         for (int ph = 0; ph < PHASE_COUNT; ph++)
             total_s[i] += c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, slow);
     }
     if (!known)
         return false;
-    qsort(total_s, INTERVAL_DRAWS, sizeof *total_s, ascending);
-    *out = (struct interval){total_s[INTERVAL_DRAWS / 20], total_s[INTERVAL_DRAWS - 1 - INTERVAL_DRAWS / 20]};
+    *out = interval_of(total_s, INTERVAL_DRAWS);
     return true;
 }

@@ -3,6 +3,7 @@
 #define BALLAST_MODEL_INTERVAL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "model/cost.h"
 
@@ -15,6 +16,11 @@ struct interval {
  * quantiles are those of INTERVAL_DRAWS such runs of the table, always the same draws. false, and zeros, if no resource that is used
  * has a known spread. Includes only what the profile says of its rates: not what the model leaves out. */
 #define INTERVAL_DRAWS 1000
+double resource_spread(const struct hardware *hw, int resource);
+/* Standard normal; `state` is the seed, and moves on. */
+double draw_normal(uint64_t *state);
+/* Sorts n >= 1 values and takes their 5 % and 95 % quantiles. */
+struct interval interval_of(double *value, int n);
 bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
                    struct interval *out);
 

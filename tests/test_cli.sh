@@ -241,6 +241,10 @@ if has run && has simulate; then
         ok "the stream runs as simulated" || not_ok "the stream runs as simulated" "other attention operations"
     grep -q '^# generated_tokens: 40$' "$work/ran.csv" && ok "the stream serves every sequence" ||
         not_ok "the stream serves every sequence" "$(grep '^# generated_tokens' "$work/ran.csv")"
+    bad "noise of a profile without spreads" 1 'does not say how far its rates vary' simulate "${setting[@]}" --noise 1
+    bad "noise of too few replays" 1 'expected 20 to 100000 replays' simulate "${setting[@]}" --noise 1:5
+    sed 's/"write": \[/"read_spread": "10 %", "write": [/' tests/fuzz/seeds/fuzz_hardware/ram-disk.json >"$work/spread.json"
+    good "noise gives an interval" '"throughput_low_tok_s": [0-9]' simulate "${setting[@]}" -H "$work/spread.json" --noise 7:50 -o json
     bad "a schedule that is none" 1 'expected zigzag.row.diagonal, found "spiral"' simulate "${setting[@]}" --schedule spiral
     good "a simulated trace validates" '' validate "$work/simulated.csv"
     # Made-up rates cannot predict this machine; wide limits let it pass, none must fail with 4.

@@ -245,20 +245,23 @@ Test(validate, a_simulated_trace_is_no_measurement)
     make_run(&sim, TRACE_SIMULATED);
     make_run(&run, TRACE_MEASURED);
     sim.predicted_decode_s = 100; /* absurd, and nobody looks */
-    const struct trace_sample sample = {.at_ns = 5, .tier = 0, .bytes = 995};
-    cr_assert_eq(trace_add_sample(&sim, &sample, NULL), STATUS_OK);
+    const struct trace_sample sample = {.at_ns = 5, .tier = 0, .bytes = 1005}, less = {.at_ns = 5, .tier = 0, .bytes = 900};
+    cr_assert_eq(trace_add_sample(&sim, &less, NULL), STATUS_OK);
     const struct trace *both[] = {&sim, &run};
     struct validate_report r = check(both, 2);
     cr_assert_eq(r.n_traces, 2);
     cr_assert_eq(r.n_simulated, 1);
     cr_assert_eq(term(&r, "throughput")->n, 1);
-    /* Its capacity counts, under its own name: (1000 - 995) / 995. */
-    NEAR(term(&r, "simulated peak ram")->signed_mean, 5 / 995.0);
+    /* Its capacity counts, under its own name; less than there is room for is no error, more is: (1000 - 1005) / 1005. */
+    NEAR(term(&r, "simulated peak ram")->signed_mean, 0);
     NEAR(term(&r, "peak ram")->signed_mean, 0);
     r = check(both, 1);
     cr_assert_null(term(&r, "throughput"));
     cr_assert(r.pass);
     cr_assert(strstr(r.verdict, "no measured trace, so no time was validated") != NULL, "%s", r.verdict);
+    cr_assert_eq(trace_add_sample(&sim, &sample, NULL), STATUS_OK);
+    r = check(both, 1);
+    NEAR(term(&r, "simulated peak ram")->signed_mean, -5 / 1005.0);
     trace_free(&sim);
     trace_free(&run);
 }

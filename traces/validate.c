@@ -178,8 +178,11 @@ static enum status add_peaks(struct collected *c, const struct trace *t, struct 
         const double predicted = t->predicted_peak_bytes[i], seen = peak_bytes(t, i);
         char name[64];
         snprintf(name, sizeof name, "%speak %s", t->origin == TRACE_SIMULATED ? "simulated " : "", t->tier_name[i]);
+        double error = (predicted - seen) / seen;
+        if (t->origin == TRACE_SIMULATED && error > 0) /* less in use than there is room for */
+            error = 0;
         if (predicted > 0 && seen > 0)
-            s = add_error(c, GROUP_PEAK, name, (predicted - seen) / seen, err);
+            s = add_error(c, GROUP_PEAK, name, error, err);
     }
     return s;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "executor/sim/clock.h"
+#include "executor/sim/resident.h"
 #include "model/stream.h"
 
 void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s)
@@ -82,27 +83,17 @@ double op_seconds(const struct op *op, const struct run_setting *s)
     }
 }
 
-/* Regions are held from start to end, so a tier's level is its planned peak throughout. */
-static enum status sample_memory(const struct run_setting *s, struct trace *t, struct error *err)
+struct clock_input clock_setting(const struct schedule *schedule, const struct run_setting *s)
 {
-    int64_t end = 0;
-    enum status status = STATUS_OK;
-    for (int64_t i = 0; i < t->n_events; i++)
-        end = t->event[i].end_ns > end ? t->event[i].end_ns : end;
-    for (int at = 0; at < 2; at++)
-        for (int i = 0; i < t->n_tiers && status == STATUS_OK; i++) {
-            struct trace_sample sample = {.at_ns = at ? end : 0, .tier = (int16_t)i, .bytes = placement_peak(s->placement, i)};
-            status = trace_add_sample(t, &sample, err);
-        }
-    return status;
-}
-
-static void set_latencies(const struct hardware *hw, double latency_s[RESOURCES_MAX])
-{
-    for (int link = 0; link < hw->n_tiers - 1; link++) {
-        latency_s[resource_link_read(link)] = hw->link[link].read_latency_s;
-        latency_s[resource_link_write(link)] = hw->link[link].write_latency_s;
+    struct clock_input in = {.schedule = schedule,
+                             .n_resources = resource_count(s->hardware),
+                             .n_contentions = s->hardware->n_contentions,
+                             .contention = s->hardware->contention};
+    for (int link = 0; link < s->hardware->n_tiers - 1; link++) {
+        in.latency_s[resource_link_read(link)] = s->hardware->link[link].read_latency_s;
+        in.latency_s[resource_link_write(link)] = s->hardware->link[link].write_latency_s;
     }
+    return in;
 }
 
 static enum status add_events(const struct schedule *schedule, const struct clock_time *time, struct trace *t, struct error *err)
@@ -131,22 +122,18 @@ enum status simulate(const struct schedule *schedule, const struct run_setting *
     size_t n = (size_t)schedule->n_ops + 1;
     double *duration_s = malloc(n * sizeof *duration_s), total_s;
     struct clock_time *time = malloc(n * sizeof *time);
-    struct clock_input in = {.schedule = schedule,
-                             .n_resources = resource_count(s->hardware),
-                             .duration_s = duration_s,
-                             .n_contentions = s->hardware->n_contentions,
-                             .contention = s->hardware->contention};
-    set_latencies(s->hardware, in.latency_s);
+    struct clock_input in = clock_setting(schedule, s);
     trace_describe(t, TRACE_SIMULATED, s);
     enum status status =
         duration_s && time ? STATUS_OK : error_set(err, STATUS_RUNTIME, "out of memory for %d operations", schedule->n_ops);
     if (status == STATUS_OK)
         status = op_durations(schedule, s, duration_s, err);
+    in.duration_s = duration_s;
     if (status == STATUS_OK)
         status = clock_run(&in, time, &total_s, err);
     if (status == STATUS_OK)
         status = add_events(schedule, time, t, err);
     free(duration_s);
     free(time);
-    return status == STATUS_OK ? sample_memory(s, t, err) : status;
+    return status == STATUS_OK ? trace_resident(schedule, s, t, err) : status;
 }

@@ -3,7 +3,9 @@
 #define BALLAST_EXECUTOR_SIM_SIM_H
 
 #include "executor/schedule.h"
+#include "executor/sim/clock.h"
 #include "model/cost.h"
+#include "model/interval.h"
 #include "traces/trace.h"
 
 /* What every trace of a run or simulation carries. */
@@ -28,5 +30,14 @@ enum status op_durations(const struct schedule *schedule, const struct run_setti
 
 /* Runs the clock (clock.h) over the schedule. *t must be initialised; the caller frees it. */
 enum status simulate(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err);
+
+/* What the clock needs to know, but for the durations; borrows all of it. */
+struct clock_input clock_setting(const struct schedule *schedule, const struct run_setting *s);
+
+/* The latency in `replays` runs of the clock on machines whose resources are each at their rate times exp(spread * z): a 90 % interval. The
+ * spreads are the profile's (interval.h), z a standard normal for each resource and replay from `seed`. A rate holds for a whole replay: what varied
+ * from operation to operation would average out over thousands of them. STATUS_INVALID if the profile has no spread. */
+enum status simulate_noise(const struct schedule *schedule, const struct run_setting *s, uint64_t seed, int replays,
+                           struct interval *latency, struct error *err);
 
 #endif
