@@ -21,6 +21,23 @@ static bool ends(const char *name, const char *suffix, int *stem)
     return n > k && strcmp(name + n - k, suffix) == 0;
 }
 
+/* What cells with a unit are shown in. */
+static const struct {
+    const char *unit, *shown;
+    double scale;
+} shown_units[] = {{"B", "GiB", 1 << 30},
+                   {"B/s", "GB/s", 1e9},
+                   {"FLOP/s", "TFLOP/s", 1e12},
+                   {"s", "us", 1e-6},
+                   {"x", "times", 1}};
+
+/* A field of the machine, without the option that changed it. */
+static const char *bare_name(const char *name)
+{
+    static const char option[] = "hardware-set ";
+    return strncmp(name, option, sizeof option - 1) == 0 ? name + sizeof option - 1 : name;
+}
+
 /* "throughput (tok/s)" for throughput_tok_s; bytes in GiB. */
 static struct quantity quantity_of(const struct wanted *w)
 {
@@ -30,11 +47,16 @@ static struct quantity quantity_of(const struct wanted *w)
         snprintf(q.label, sizeof q.label, "%.*s (tok/s)", stem, w->name);
     else if (ends(w->name, "_s", &stem) || strncmp(w->name, "busy_s.", 7) == 0)
         snprintf(q.label, sizeof q.label, "%s (s)", w->name);
-    else if (strcmp(w->unit, "B") == 0 || strncmp(w->name, "peak_bytes.", 11) == 0) {
+    else if (strncmp(w->name, "peak_bytes.", 11) == 0) {
         q.scale = 1 << 30;
         snprintf(q.label, sizeof q.label, "%s (GiB)", w->name);
     } else
         snprintf(q.label, sizeof q.label, "%s", w->name);
+    for (size_t i = 0; i < sizeof shown_units / sizeof *shown_units; i++)
+        if (strcmp(w->unit, shown_units[i].unit) == 0) {
+            q.scale = shown_units[i].scale;
+            snprintf(q.label, sizeof q.label, "%s (%s)", bare_name(w->name), shown_units[i].shown);
+        }
     return q;
 }
 
@@ -45,7 +67,7 @@ static const char *or_default(const char *name, const char *otherwise)
 
 static struct wanted number_column(const char *name)
 {
-    return (struct wanted){.name = name, .optional = true, .sizes = true};
+    return (struct wanted){.name = name, .optional = true, .units = true};
 }
 
 /* Optional columns, so that an empty cell is no error; but the columns must be there. */

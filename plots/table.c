@@ -87,6 +87,21 @@ static enum status find_columns(struct table_reader *r, struct table *t)
     return STATUS_OK;
 }
 
+/* A number with a unit, or a factor ("2x"): its value in SI and the unit's name, or NULL. */
+static const char *parse_quantity(const char *cell, double *value)
+{
+    static const struct {
+        enum unit_kind kind;
+        const char *name;
+    } kinds[] = {{UNIT_BYTES, "B"}, {UNIT_BYTES_PER_S, "B/s"}, {UNIT_FLOPS_PER_S, "FLOP/s"}, {UNIT_SECONDS, "s"}};
+    char *end;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (units_parse(cell, kinds[i].kind, value) == 0)
+            return kinds[i].name;
+    *value = strtod(cell, &end);
+    return end != cell && strcmp(end, "x") == 0 ? "x" : NULL;
+}
+
 static enum status cell_number(struct table_reader *r, struct wanted *w, double *out)
 {
     const char *cell = r->cells.text[w->index];
@@ -95,8 +110,11 @@ static enum status cell_number(struct table_reader *r, struct wanted *w, double 
     *out = NAN;
     if (*cell == 0 && w->optional)
         return STATUS_OK;
-    if (w->sizes && *end && units_parse(cell, UNIT_BYTES, &v) == 0) {
-        snprintf(w->unit, sizeof w->unit, "B");
+    const char *unit = w->units && *end ? parse_quantity(cell, &v) : NULL;
+    if (unit && w->unit[0] && strcmp(w->unit, unit) != 0)
+        return COMPLAIN(r, "'%s': expected values in %s as before, found '%.40s'", w->name, w->unit, cell);
+    if (unit) {
+        snprintf(w->unit, sizeof w->unit, "%s", unit);
         end = (char *)"";
     }
     if (end == cell || *end || !(v > 0) || !isfinite(v))

@@ -12,9 +12,9 @@ enum { CELL_MAX = 96, SERIES_MAX = 20, LABEL_SHOWN = 40 };
 struct wanted {
     const char *name, *other;
     bool stem, optional, text;
-    bool sizes;    /* may hold sizes such as 8GiB: bytes */
+    bool units;    /* may hold 8GiB, 12GB/s, 5us or 2x, all of one kind */
     int index;     /* in the file, -1 if absent */
-    char unit[24]; /* after the stem; "B" where sizes were found */
+    char unit[24]; /* after the stem; "B", "B/s", "FLOP/s", "s" or "x" where such were found: values are in it */
 };
 
 struct table_row {

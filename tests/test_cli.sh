@@ -188,6 +188,14 @@ if has sweep; then
     good "sweep of fields of the machine" '^opt-1\.3b,t4-gcp,512,32,24GiB,18GB/s,0,,' sweep -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" \
         --hardware-set gpu.capacity=16GiB,24GiB --hardware-set "cpu->gpu.rate=12GB/s-24GB/s+6GB/s"
     [ "$(wc -l <"$work/out")" -eq 7 ] && ok "a field's range has its values" || not_ok "a field's range has its values" "$(wc -l <"$work/out") lines"
+    if command -v gnuplot >/dev/null; then
+        cp "$work/out" "$work/fields.csv"
+        good "a field's rate on an axis" '' plot line "$work/fields.csv" --x "hardware-set cpu->gpu.rate" --y "hardware-set gpu.capacity" -o "$work/f.svg"
+        grep -q 'cpu-.*gpu\.rate (GB/s)' "$work/f.svg" && grep -q 'gpu\.capacity (GiB)' "$work/f.svg" && ok "axes say their units" ||
+            not_ok "axes say their units" "$(grep -o '>[^<]*(G[^<]*<' "$work/f.svg" | tr '\n' ' ')"
+        printf 'a,b\n4GB/s,1\n8GiB,2\n' >"$work/mixed.csv"
+        bad "a column of two units" 1 "mixed\.csv:3: 'a': expected values in B/s as before, found '8GiB'" plot line "$work/mixed.csv" --x a --y b -o "$work/m.svg"
+    fi
     good "sweep of a budget's range" '^opt-1\.3b,t4-gcp,512,32,8GiB,0,,' sweep -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" \
         --budget gpu=4GiB-8GiB*2
     bad "sweep of an unknown field" 1 "expected a field of t4-gcp \(gpu\.capacity, .*found 'gpu\.size'" sweep -m opt-125m -H t4-gcp --hardware-set gpu.size=1GiB,2GiB
