@@ -392,6 +392,18 @@ static enum status find_spreads(struct calibration *c, struct error *err)
     return status;
 }
 
+/* What the traces say of a resource becomes the error bar of its predictions. */
+static void write_spreads(struct calibration *c)
+{
+    const int links = c->fitted.n_tiers - 1;
+    for (int r = 0; r < resource_count(&c->fitted); r++) {
+        double *spread = r >= 2 * links ? &c->fitted.compute[r - 2 * links].spread
+                         : r % 2        ? &c->fitted.link[r / 2].write_spread
+                                        : &c->fitted.link[r / 2].read_spread;
+        *spread = c->spread[r] > 0 ? c->spread[r] : *spread;
+    }
+}
+
 enum status calibration_run(struct calibration *c, struct error *err)
 {
     enum status status = solve(c, NULL, count_groups(c, c->n_fitted), &c->result, err);
@@ -403,6 +415,9 @@ enum status calibration_run(struct calibration *c, struct error *err)
     if (status == STATUS_OK) {
         machine_of(c, &c->result, &c->fitted);
         status = find_spreads(c, err);
+    }
+    if (status == STATUS_OK) {
+        write_spreads(c);
     }
     if (status == STATUS_OK) {
         status = all_errors(c, err);

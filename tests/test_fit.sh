@@ -88,6 +88,19 @@ near "the fitted profile simulates an unseen setting" "$(column latency_s <"$wor
 cmp -s "$work/out.json" "$work/without.json" && grep -q 'No trace was held out' "$work/report" && ok "a trace held out has no part in the fit" ||
     not_ok "a trace held out has no part in the fit" "the profiles differ"
 
+# Two runs of one setting, the disk (its latency taken away) once 1.1 times as fast and once as slow: the rate stays, and every group of
+# the link is log(1.1) = 9.53 % off. At least half of the groups are of other resources and not off at all, so s is at most 9.53 % / sqrt(2) or
+# so, and the rate, seen by 10 groups or more, is known to 2.2 %: the spread is from 9.53 % to sqrt(9.53^2 + 2.2^2) = 9.78 %.
+setting=(-p 64 -n 8 -b 2 --num-gpu-batches 2 --percent "50 0 50 0 50 0")
+still=(--hardware-set "disk->ram.latency=0s")
+measured "$work/fast.csv" "${still[@]}" --hardware-set "disk->ram.rate=1.1x" "${setting[@]}"
+measured "$work/slow.csv" "${still[@]}" --hardware-set "disk->ram.rate=0.90909091x" "${setting[@]}"
+"$ballast" fit "$work/fast.csv" "$work/slow.csv" "${fit[@]}" "${still[@]}" --report json >"$work/report" 2>"$work/err"
+near "the mean of two speeds is the profile's" "$(rate 'disk->ram.rate' change_percent)" 0 0.01
+near "the spread says how far they were apart" "$(sed -nE 's/.*"read_spread": "([0-9.]+) %".*/\1/p' "$work/out.json")" 9.655 0.125
+grep -q '"spread": ' "$work/out.json" && "$ballast" predict -m opt-125m -H "$work/out.json" --compress-cache "${setting[@]}" -o json >/dev/null &&
+    ok "a profile with spreads is a profile" || not_ok "a profile with spreads is a profile" "it is not"
+
 # -- refusals
 measured "$work/far.csv" --hardware-set "disk->ram.rate=5x" -p 64 -n 8 -b 2 --num-gpu-batches 2 --percent "50 0 50 0 50 0"
 bad "a rate beyond four times" 1 'disk->ram\.rate: expected 0\.25 to 4 times the profile.s 2 GB/s, the traces want more' "$work/far.csv" "${fit[@]}"
