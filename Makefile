@@ -47,7 +47,7 @@ BENCHES    := $(BENCH_SRC:bench/%.c=$B/bench/%)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help all cuda test check demo bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
+.PHONY: help all cuda test check demo papers bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
         install uninstall FORCE
 
 all: $B/ballast ## build build/ballast (the default)
@@ -203,6 +203,9 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (60) seconds
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run_tests.sh scripts/check_fuzz.sh
 
 cuda: $B/libballast_cuda.so ## compile the CUDA kernels with nvcc (nothing uses them yet: docs/cuda.md)
+
+papers: all ## regenerate the papers' tables, and their figures in build/papers (under a minute)
+	@papers/flexgen/make.sh
 
 layers: ## check who includes whom, and file sizes
 	@scripts/layers.sh

@@ -4,9 +4,13 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/paper_fit.h"
 #include "cli/published.h"
 #include "cli/setting.h"
 #include "cli/words.h"
+
+/* The paper's machine as its program drives it. */
+#define PROFILE "t4-flexgen"
 
 struct result {
     double predicted, simulated;
@@ -14,7 +18,7 @@ struct result {
     char bound_by[40];
 };
 
-static double metric_of(const char *metric, const struct setting *s, double prefill_s, double decode_s)
+double published_metric(const char *metric, const struct setting *s, double prefill_s, double decode_s)
 {
     double block = (double)policy_block(&s->policy), gen = (double)s->workload.gen_tokens;
     if (strcmp(metric, "prefill_s") == 0) {
@@ -37,14 +41,14 @@ static enum status simulate_row(const struct setting *s, const char *metric, dou
     enum status status = setting_simulate(s, &t, err);
     if (status == STATUS_OK) {
         trace_summarise(&t, &sum);
-        *out = metric_of(metric, s, sum.prefill_s, sum.decode_s);
+        *out = published_metric(metric, s, sum.prefill_s, sum.decode_s);
     }
     trace_free(&t);
     return status;
 }
 
-static enum status evaluate(const struct published_row *row, const char *hardware, struct setting *s, struct result *out,
-                            struct error *err)
+enum status published_open(const struct published_row *row, const char *hardware, struct setting *s, bool *fits,
+                           struct error *err)
 {
     static const struct command_usage USAGE = {"paper", "", "",
                                                OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN};
@@ -53,24 +57,31 @@ static enum status evaluate(const struct published_row *row, const char *hardwar
                       (char *)row->gen_tokens};
     struct options o;
     int code = 0;
-    char *flags = strdup(row->flags), name[40];
+    char *flags = strdup(row->flags);
     if (!flags) {
         return error_set(err, STATUS_RUNTIME, "out of memory");
     }
     /* the row's flags are read as a command line would be */
     int argc = 9 + words_split(flags, argv + 9, 54);
     enum status status = options_parse(&o, &USAGE, argc, argv, &code)
-                             ? setting_reopen_anyway(s, NULL, &o, &out->fits, err)
+                             ? setting_reopen_anyway(s, NULL, &o, fits, err)
                              : error_set(err, STATUS_INVALID, "the flags of a row: %s", row->flags);
+    free(flags);
+    return status;
+}
+
+static enum status evaluate(const struct published_row *row, const char *hardware, struct setting *s, struct result *out,
+                            struct error *err)
+{
+    char name[40];
+    enum status status = published_open(row, hardware, s, &out->fits, err);
     if (status == STATUS_OK) {
         const struct prediction *p = &s->prediction;
-        out->predicted = metric_of(row->metric, s, p->prefill_s, p->decode_s);
-        snprintf(out->bound_by, sizeof out->bound_by, "%s",
-                 resource_name(&s->hardware, p->bound_by[strcmp(row->metric, "prefill_s") == 0 ? PHASE_PREFILL : PHASE_DECODE],
-                               name));
+        int bound = p->bound_by[strcmp(row->metric, "prefill_s") == 0 ? PHASE_PREFILL : PHASE_DECODE];
+        out->predicted = published_metric(row->metric, s, p->prefill_s, p->decode_s);
+        snprintf(out->bound_by, sizeof out->bound_by, "%s", resource_name(&s->hardware, bound, name));
         status = simulate_row(s, row->metric, &out->simulated, err);
     }
-    free(flags);
     return status;
 }
 
@@ -104,7 +115,7 @@ static double rank_correlation(const double *x, const double *y, int n)
     return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
 }
 
-static void print_summary(const struct published *p, const struct result *r)
+static void print_summary(const struct published *p, const struct result *r, bool fitted)
 {
     double *x = calloc((size_t)p->n, sizeof *x), *y = calloc((size_t)p->n, sizeof *y), sum = 0, worst = 0;
     int n = 0, at = 0;
@@ -126,14 +137,20 @@ static void print_summary(const struct published *p, const struct result *r)
             n, 100 * sum / n, 100 * worst, p->row[at].table, p->row[at].system, p->row[at].model, p->row[at].prompt_tokens,
             rank_correlation(x, y, n));
     }
-    printf("Predictions: nothing here is fitted to these rows by ballast; the profile says where its rates come from.\n");
+    if (fitted) {
+        printf(
+            "The profile t4-flexgen is fitted to rows of tables 3, 4 and 14 to 16: `ballast paper flexgen fit` prints the error on tables left out.\n");
+    } else {
+        printf("Predictions: nothing here is fitted to these rows by ballast; the profile says where its rates come from.\n");
+    }
     free(x);
     free(y);
 }
 
 /* -- the table ---------------------------------------------------------------------------------------------------------------- */
 
-static enum status print(const struct published *p, const struct result *r, enum output_format format, struct error *err)
+static enum status print(const struct published *p, const struct result *r, enum output_format format, bool fitted,
+                         struct error *err)
 {
     struct table t;
     table_init(&t);
@@ -173,7 +190,7 @@ static enum status print(const struct published *p, const struct result *r, enum
     enum status status = table_write(&t, format, stdout, err);
     table_free(&t);
     if (status == STATUS_OK && format == OUTPUT_MD) {
-        print_summary(p, r);
+        print_summary(p, r, fitted);
     }
     return status;
 }
@@ -181,9 +198,10 @@ static enum status print(const struct published *p, const struct result *r, enum
 int cmd_paper(int argc, char **argv)
 {
     static const struct command_usage USAGE = {
-        "paper", "NAME [TABLE] [-H FILE] [-o md|csv|json|jsonl]",
+        "paper", "NAME [TABLE | fit [FILE]] [-H FILE] [-o md|csv|json|jsonl]",
         "The published rows of a paper (flexgen), all or of one table, beside what the cost model predicts and the simulator finds for\n"
-        "the same policy on the paper's machine (t4-gcp, or -H).",
+        "the same policy on the paper's machine (t4-flexgen, or -H). \"fit\" fits that machine's rates to the rows, says how well the rows know each,\n"
+        "how far off the tables are in and out of the sample, and writes the profile to FILE.",
         OPTION_HARDWARE | OPTION_FORMAT | OPTION_ARGUMENTS};
     struct options o;
     struct setting s = {0};
@@ -193,21 +211,28 @@ int cmd_paper(int argc, char **argv)
     if (!options_parse(&o, &USAGE, argc, argv, &code)) {
         return code;
     }
-    if (o.n_arguments < 1 || o.n_arguments > 2) {
+    const char *hardware = o.hardware ? o.hardware : PROFILE;
+    bool fit = o.n_arguments > 1 && strcmp(o.argument[1], "fit") == 0;
+    if (o.n_arguments < 1 || o.n_arguments > (fit ? 3 : 2)) {
         error_set(&err, STATUS_INVALID,
                   o.n_arguments < 1 ? "the name of a paper is missing: ballast paper flexgen" : "expected a paper and a table");
         return command_fail(USAGE.name, &err);
     }
-    enum status status = published_load(&p, o.argument[0], o.n_arguments > 1 ? o.argument[1] : NULL, &err);
+    enum status status = published_load(&p, o.argument[0], o.n_arguments > 1 && !fit ? o.argument[1] : NULL, &err);
+    if (status == STATUS_OK && fit) {
+        status = paper_fit(&p, o.n_arguments > 2 ? o.argument[2] : NULL, o.format, &err);
+        published_free(&p);
+        return status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);
+    }
     struct result *r = calloc((size_t)p.n + 1, sizeof *r);
     if (!r) {
         status = error_set(&err, STATUS_RUNTIME, "out of memory");
     }
     for (int i = 0; i < p.n && status == STATUS_OK; i++) {
-        status = evaluate(&p.row[i], o.hardware ? o.hardware : "t4-gcp", &s, &r[i], &err);
+        status = evaluate(&p.row[i], hardware, &s, &r[i], &err);
     }
     if (status == STATUS_OK) {
-        print(&p, r, o.format, &err);
+        print(&p, r, o.format, strcmp(hardware, PROFILE) == 0, &err);
     }
     free(r);
     setting_close(&s);

@@ -221,9 +221,15 @@ if has paper; then
     good "paper as text" '^FlexGen and FlexGen\(c\), 18 rows' paper flexgen
     good "a row of a paper" '^15,FlexGen,opt-30b,512,throughput_tok_s,7\.32,' paper flexgen 15 -o csv
     [ "$(wc -l <"$work/out")" -eq 13 ] && ok "a table has its rows" || not_ok "a table has its rows" "$(wc -l <"$work/out") lines"
-    predicted=$("$ballast" predict -m opt-6.7b -H t4-gcp -p 512 -n 32 --gpu-batch-size 2 --percent "100 0 100 0 100 0" -o csv | column throughput_tok_s)
+    predicted=$("$ballast" predict -m opt-6.7b -H t4-flexgen -p 512 -n 32 --gpu-batch-size 2 --percent "100 0 100 0 100 0" -o csv | column throughput_tok_s)
     grep -q "^15,FlexGen,opt-6.7b,512,throughput_tok_s,25.26,$predicted," "$work/out" && ok "a paper's prediction is what predict says" ||
         not_ok "a paper's prediction is what predict says" "no $predicted"
+    good "the rates fitted to a paper" '^All, 28 rows: off by 4\.' paper flexgen fit "$work/fitted.json"
+    "$ballast" predict -m opt-30b -H "$work/fitted.json" --percent "0 100 0 100 0 100" -b 4 >"$work/out" 2>&1 && ok "a fitted profile is a profile" ||
+        not_ok "a fitted profile is a profile" "$(cat "$work/out")"
+    "$ballast" paper flexgen -o csv >"$work/out"
+    cmp -s "$work/out" papers/flexgen/tables.csv && ok "the paper's tables are as committed" ||
+        not_ok "the paper's tables are as committed (make papers)" "$(diff "$work/out" papers/flexgen/tables.csv | head -3)"
     bad "an unknown paper" 1 'expected a paper \(flexgen\), found "flexgin"' paper flexgin
     bad "an unknown table" 1 'expected one of its tables 14, .*found "99"' paper flexgen 99
     bad "no paper" 1 'the name of a paper is missing' paper
