@@ -130,10 +130,11 @@ $B/asan/obj/%.emu.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(ASAN) -c $< -o $@
 
-$B/tests/emu/%: $B/obj/tests/emu/%.o $(EMU_OBJ:%=$B/%) $B/libballast.a
+# Named, not patterns: make would prefer $B/tests/% while an object of these is still to be made.
+$(EMU_TESTS:tests/%.c=$B/tests/%): $B/tests/emu/%: $B/obj/tests/emu/%.o $(EMU_OBJ:%=$B/%) $B/libballast.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -pthread $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
-$B/asan/tests/emu/%: $B/asan/obj/tests/emu/%.o $(EMU_OBJ:%=$B/asan/%) $B/asan/libballast.a
+$(EMU_TESTS:tests/%.c=$B/asan/tests/%): $B/asan/tests/emu/%: $B/asan/obj/tests/emu/%.o $(EMU_OBJ:%=$B/asan/%) $B/asan/libballast.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -pthread $(ASAN) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
 

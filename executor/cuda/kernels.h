@@ -58,6 +58,10 @@ int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cach
                   int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
 int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits);
 
+/* Reference: sample_token with temperature 0. token[i] is the first of the largest logits (rows, vocab) of row i; NaN never wins, and
+ * 0 is the answer where nothing is larger than minus infinity. */
+int gpu_greedy(gpu_stream s, const float *logits, int64_t rows, int64_t vocab, int32_t *token);
+
 #ifdef __cplusplus
 }
 #endif

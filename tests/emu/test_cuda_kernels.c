@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "executor/cpu/half.h"
+#include "executor/sample.h"
 #include "tests/cuda_api.h"
 #include "tests/emu/emu.h"
 #include "tests/kernel_test.h"
@@ -267,4 +268,36 @@ Test(cuda_kernels, decode_split_over_the_cache_is_the_reference)
 Test(cuda_kernels, prefill_is_the_reference)
 {
     every_format("prefill", 4, 9, 2);
+}
+
+/* -- sampling ----------------------------------------------------------------------------------------------------------- */
+
+Test(cuda_kernels, greedy_takes_the_first_maximum)
+{
+    enum { ROWS = 6, VOCAB = 300 };
+    uint64_t seed = test_seed("greedy");
+    struct sampling greedy;
+    char scratch[8 * VOCAB];
+    sampling_default(&greedy);
+    for (int round = 0; round < 3; round++) {
+        float x[ROWS * VOCAB];
+        int32_t token[ROWS];
+        begin(round, "greedy");
+        for (int i = 0; i < ROWS * VOCAB;
+             i++) { /* 7 values, so that maxima are many; rows 3 to 5: a NaN, nothing, one infinity */
+            x[i] = (float)random_in(&seed, -3, 3);
+            if (i / VOCAB == 3 && i % 50 == 0)
+                x[i] = NAN;
+            if (i / VOCAB == 4)
+                x[i] = i % 2 ? NAN : -INFINITY;
+        }
+        x[5 * VOCAB + 299] = INFINITY;
+        void *gx = on_device(x, sizeof x), *gt = on_device(NULL, sizeof token);
+        cr_assert_eq(gpu_greedy(stream, gx, ROWS, VOCAB, gt), 0);
+        from_device(token, gt, sizeof token);
+        from_device(NULL, gx, 0);
+        for (int i = 0; i < ROWS; i++)
+            cr_assert_eq(token[i], sample_token(&greedy, x + i * VOCAB, VOCAB, i, 0, scratch), "row %d: %d", i, token[i]);
+        end();
+    }
 }
