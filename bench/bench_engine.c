@@ -66,6 +66,16 @@ int main(void)
     double ran = now_s() - start;
     struct prediction prediction = {0};
     struct run_setting set = {"bench", &a, &hw, &w, &p, &pl, &prediction};
+    double *duration_s = malloc((size_t)s.n_ops * sizeof *duration_s), total_s;
+    struct clock_input in = clock_setting(&s, &set);
+    start = now_s();
+    if (!duration_s || op_durations(&s, &set, duration_s, &err))
+        goto failed;
+    in.duration_s = duration_s;
+    if (clock_run(&in, NULL, &total_s, &err))
+        goto failed;
+    double clocked = now_s() - start;
+    free(duration_s);
     struct trace t;
     trace_init(&t);
     start = now_s();
@@ -73,9 +83,9 @@ int main(void)
         goto failed;
     double simulated = now_s() - start;
     trace_free(&t);
-    printf("operations,make_ns_per_op,engine_ns_per_op,record_ns_per_op,simulate_ns_per_op\n");
-    printf("%d,%.0f,%.0f,%.0f,%.0f\n", s.n_ops, 1e9 * made / s.n_ops, 1e9 * ran / s.n_ops, 1e9 * recording_s(s.n_ops) / s.n_ops,
-           1e9 * simulated / s.n_ops);
+    printf("operations,make_ns_per_op,engine_ns_per_op,record_ns_per_op,clock_ns_per_op,simulate_ns_per_op\n");
+    printf("%d,%.0f,%.0f,%.0f,%.0f,%.0f\n", s.n_ops, 1e9 * made / s.n_ops, 1e9 * ran / s.n_ops,
+           1e9 * recording_s(s.n_ops) / s.n_ops, 1e9 * clocked / s.n_ops, 1e9 * simulated / s.n_ops);
     schedule_free(&s);
     placement_free(&pl);
     arch_free(&a);
