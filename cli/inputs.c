@@ -35,6 +35,9 @@ enum status options_change(const struct options *o, struct hardware *hw, struct 
     for (int i = 0; status == STATUS_OK && i < o->n_budgets; i++) {
         status = hardware_budget(hw, o->budget[i], err);
     }
+    if (status == STATUS_OK && o->page_cache) {
+        status = hardware_page_cache(hw, o->page_cache, err);
+    }
     for (int i = 0; status == STATUS_OK && i < o->n_scales; i++) {
         status = hardware_scale(hw, o->scale[i], err);
     }

@@ -57,6 +57,8 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_HARDWARE, 0, "hardware-set", "FIELD=VALUE", KIND_CHANGE, 0, 0, 0,
      "another machine: gpu.capacity=24GiB, \"cpu->gpu.rate=2x\"; may be repeated"},
     {OPTION_HARDWARE, 0, "budget", "TIER=SIZE", KIND_BUDGET, 0, 0, 0, "use at most this of a tier: gpu=16GiB; may be repeated"},
+    {OPTION_HARDWARE, 0, "page-cache", "SIZE", KIND_TEXT, AT(page_cache), 0, 0,
+     "predict as if the page cache served so much of each decode step's disk reads (none)"},
     {OPTION_HARDWARE, 0, "scale", "NAME=FACTOR", KIND_SCALE, 0, 0, 0,
      "a link or unit so many times as fast: \"disk->ram=2\", cpu=0.5; may be repeated"},
     {OPTION_WORKLOAD, 'p', "prompt-tokens", "N", KIND_INT, AT(prompt_tokens), 1, 1 << 24, "tokens of every prompt (512)"},

@@ -68,6 +68,7 @@ struct options {
     const char *budget[BUDGETS_MAX]; /* "gpu=16GiB" */
     int n_changes;
     const char *change[CHANGES_MAX]; /* "gpu.capacity=24GiB" */
+    const char *page_cache;          /* "30GiB"; NULL: none */
     int n_scales;
     const char *scale[SCALES_MAX];     /* "disk->ram=0.5" */
     int64_t prompt_tokens, gen_tokens; /* 512, 32 */

@@ -458,6 +458,9 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->n_tiers = hw->n_tiers;
     c->n_resources = resource_count(hw);
     c->overlap = low->overlap;
+    c->page_cache_s = hw->page_cache_bytes > 0
+                          ? hw->page_cache_bytes / curve_at(&hw->link[hw->n_tiers - 2].read_bytes_per_s, hw->page_cache_bytes)
+                          : 0;
     c->n_contentions = hw->n_contentions;
     for (int g = 0; g < hw->n_contentions; g++)
         memcpy(c->share[g], hw->contention[g].share, sizeof c->share[g]);
@@ -501,6 +504,18 @@ int cost_rows(const struct cost *c)
     return c->overlap ? c->n_resources + c->n_contentions : 1;
 }
 
+static bool has_page_cache(const struct cost *c, enum phase ph, int resource)
+{
+    return ph == PHASE_DECODE && c->page_cache_s > 0 && resource == resource_link_read(c->n_tiers - 2);
+}
+
+/* How much of its busy time the disk keeps when the page cache serves what it can. */
+static double page_cache_leaves(const struct cost *c, enum phase ph, int resource, const double fraction[CLASS_COUNT][TIERS_MAX])
+{
+    double busy = has_page_cache(c, ph, resource) ? form_at(&c->busy[ph][resource], fraction) : 0;
+    return busy > 0 ? fmax(0, 1 - c->page_cache_s / busy) : 1;
+}
+
 static void add_share(struct form *sum, const struct form *f, double share, int n_tiers)
 {
     sum->base += share * f->base;
@@ -512,22 +527,22 @@ static void add_share(struct form *sum, const struct form *f, double share, int 
 void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out)
 {
     const struct form *busy = c->n_stages > 0 && c->overlap ? c->stage[ph][stage] : c->busy[ph];
-    if (c->overlap && row < c->n_resources) {
-        *out = busy[row];
-        return;
-    }
     *out = (struct form){0};
     for (int r = 0; r < c->n_resources; r++) {
-        double share = c->overlap ? c->share[row - c->n_resources][r] : 1;
+        bool alone = c->overlap && row < c->n_resources;
+        double share = alone ? row == r : c->overlap ? c->share[row - c->n_resources][r] : 1;
         if (share > 0)
             add_share(out, &busy[r], share, c->n_tiers);
+        if (has_page_cache(c, ph, r) && cost_stages(c) == 1)
+            out->base -= share * c->page_cache_s;
     }
 }
 
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
                          const double fraction[CLASS_COUNT][TIERS_MAX])
 {
-    return form_at(c->n_stages > 0 && c->overlap ? &c->stage[ph][stage][resource] : &c->busy[ph][resource], fraction);
+    const struct form *busy = c->n_stages > 0 && c->overlap ? &c->stage[ph][stage][resource] : &c->busy[ph][resource];
+    return form_at(busy, fraction) * page_cache_leaves(c, ph, resource, fraction);
 }
 
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX])
@@ -566,7 +581,8 @@ void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS
     memset(out, 0, sizeof *out);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int r = 0; r < c->n_resources; r++) {
-            out->busy_s[ph][r] = c->steps[ph] * form_at(&c->busy[ph][r], fraction);
+            out->busy_s[ph][r] =
+                c->steps[ph] * form_at(&c->busy[ph][r], fraction) * page_cache_leaves(c, (enum phase)ph, r, fraction);
             if (out->busy_s[ph][r] > out->busy_s[ph][out->bound_by[ph]])
                 out->bound_by[ph] = r;
         }

@@ -39,6 +39,8 @@ struct cost {
     int n_stages;
     double stage_times[STAGES_MAX];
     struct form stage[PHASE_COUNT][STAGES_MAX][RESOURCES_MAX];
+    double
+        page_cache_s;  /* of a decode step's reads from the disk, the time that the page cache saves, as far as there are reads */
     int n_contentions; /* groups of resources: at least the sum of share * busy passes */
     double share[CONTENTIONS_MAX][RESOURCES_MAX];
     struct form peak[PHASE_COUNT][TIERS_MAX]; /* bytes */

@@ -168,6 +168,19 @@ enum status hardware_budget(struct hardware *hw, const char *text, struct error 
     return STATUS_OK;
 }
 
+enum status hardware_page_cache(struct hardware *hw, const char *text, struct error *err)
+{
+    int host = hw->n_tiers - 2;
+    char most[48];
+    if (units_parse(text, UNIT_BYTES, &hw->page_cache_bytes))
+        return error_set(err, STATUS_INVALID, "page cache: expected %s, found '%.60s'", units_expected(UNIT_BYTES), text);
+    if (hw->page_cache_bytes > (double)hw->tier[host].capacity_bytes)
+        return error_set(err, STATUS_INVALID, "page cache: expected at most the %s of tier %s of %s, found %.60s",
+                         units_write((double)hw->tier[host].capacity_bytes, UNIT_BYTES, most, sizeof most), hw->tier[host].name,
+                         hw->name, text);
+    return STATUS_OK;
+}
+
 /* -- other rates -------------------------------------------------------------------------------------------------------- */
 
 static void scale_curve(struct curve *c, double factor)

@@ -89,6 +89,7 @@ struct hardware {
     int n_computes; /* computes[0] is on tier 0; an optional second one is on tier 1 */
     struct compute compute[COMPUTES_MAX];
     struct runtime runtime;
+    double page_cache_bytes; /* of a decode step's disk reads, what the operating system's page cache serves; no profile has it */
     int n_contentions;
     struct contention contention[CONTENTIONS_MAX];
 };
@@ -109,6 +110,8 @@ int hardware_resource(const struct hardware *hw, const char *name);             
 
 /* Parses "gpu=16GiB" and narrows that tier; an unknown tier, or more than the profile has, is an error. */
 enum status hardware_budget(struct hardware *hw, const char *text, struct error *err);
+/* Parses "30GiB": what the page cache serves of each decode step's reads from the disk. */
+enum status hardware_page_cache(struct hardware *hw, const char *text, struct error *err);
 /* Parses "disk->ram=2" or "cpu=0.5" and multiplies that direction's bandwidths, or all rates of that compute unit; latencies and
  * launch times stay. */
 enum status hardware_scale(struct hardware *hw, const char *text, struct error *err);

@@ -151,6 +151,40 @@ Test(cost, a_group_takes_its_shares_of_the_busy_times)
     CLOSE(p.prefill_s, 5.2);
 }
 
+Test(cost, the_page_cache_serves_what_it_can_of_a_decode_steps_reads)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "f32");
+    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
+    struct policy p;
+    struct prediction plain, some, all;
+    struct cost c;
+    struct error err = {0};
+    struct form row;
+    policy_default(&p, 2);
+    p.gpu_batch_size = 1;
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][1] = 1;
+    c = build(&a, &hw, &w, &p);
+    cost_predict(&c, p.fraction, &plain);
+    cr_assert_eq(hardware_page_cache(&hw, "50 MB", &err), STATUS_OK, "%s", err.text);
+    c = build(&a, &hw, &w, &p);
+    cost_predict(&c, p.fraction, &some);
+    /* 50 MB less over 1 GB/s in each of four decode steps, which the disk bounds; a prefill reads everything for the first time */
+    CLOSE(plain.busy_s[PHASE_DECODE][0] - some.busy_s[PHASE_DECODE][0], 4 * 0.05);
+    CLOSE(plain.decode_s - some.decode_s, 4 * 0.05);
+    CLOSE(some.prefill_s, plain.prefill_s);
+    cost_row(&c, PHASE_DECODE, 0, resource_link_read(0), &row); /* what the planner sees is what is predicted */
+    CLOSE(4 * form_at(&row, p.fraction), some.decode_s);
+    cr_assert_eq(hardware_page_cache(&hw, "1 GiB", &err), STATUS_OK, "%s", err.text);
+    c = build(&a, &hw, &w, &p);
+    cost_predict(&c, p.fraction, &all);
+    CLOSE(all.busy_s[PHASE_DECODE][0], 0.0); /* more than is read: nothing is left, and not less */
+    cr_assert_eq(hardware_page_cache(&hw, "2 GiB", &err), STATUS_INVALID, "more than the machine has memory");
+    cr_assert_str_eq(err.text, "page cache: expected at most the 1 GiB of tier ram of test, found 2 GiB");
+    arch_free(&a);
+}
+
 Test(cost, a_profile_without_the_needed_rate_is_refused_by_name)
 {
     struct arch a = load("opt-125m");
