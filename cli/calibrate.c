@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A rate at its bound matters if it betters the sum of squares by this many s^2: two standard errors. */
+/* What counts as more than noise, in squared standard errors: a change of a rate, or what one at a bound betters the sum of squares by. */
 #define SIGNIFICANT 4.0
 
 static enum status no_memory(struct error *err)
@@ -147,6 +147,26 @@ static int count_groups(const struct calibration *c, int n_traces)
     return n;
 }
 
+/* A group weighs by its share of its trace's time, and all groups of a trace together as many as they are. Traces with
+ * index % CALIBRATE_FOLDS_MAX == fold weigh nothing; returns the groups of the others. */
+static int fill_weights(const struct calibration *c, int fold, double *weight)
+{
+    int n = 0;
+    for (int i = 0; i < c->n_fitted; i++) {
+        const struct observed *b = &c->trace[i];
+        const bool out = i % CALIBRATE_FOLDS_MAX == fold;
+        double all_s = 0;
+        for (int g = 0; g < b->n_groups; g++) {
+            all_s += b->group[g].measured_s;
+        }
+        for (int g = 0; g < b->n_groups; g++) {
+            *weight++ = out ? 0 : b->group[g].measured_s / all_s * b->n_groups;
+        }
+        n += out ? 0 : b->n_groups;
+    }
+    return n;
+}
+
 enum status calibration_residuals(const double *value, double *residual, void *calibration, struct error *err)
 {
     const struct calibration *c = calibration;
@@ -170,41 +190,97 @@ static bool at_bound(const struct fit_estimate *e)
     return e->state == FIT_AT_LOWER || e->state == FIT_AT_UPPER;
 }
 
-/* Rates at a bound that hardly matter go back to the profile's value, one after the other; those that do stay at it. */
-static enum status solve(const struct calibration *c, const double *weight, int n_weighted, struct fit_result *out,
-                         struct error *err)
-{
+/* A fit on its way: rates that go back to the profile's value are dropped, one after the other. */
+struct solving {
+    struct fit_problem problem;
     struct fit_parameter parameter[FIT_PARAMETERS_MAX];
-    struct fit_result *other = malloc(sizeof *other);
-    bool dropped[FIT_PARAMETERS_MAX] = {false};
-    struct fit_problem p = {.n_parameters = c->n_rates,
-                            .parameter = parameter,
-                            .n_residuals = count_groups(c, c->n_fitted),
-                            .weight = weight,
-                            .huber = CALIBRATE_HUBER,
-                            .residuals = calibration_residuals,
-                            .arg = (void *)c};
-    memcpy(parameter, c->parameter, sizeof parameter);
-    enum status status = other ? fit_solve(&p, out, err) : no_memory(err);
-    for (int i = 0; i < c->n_rates && status == STATUS_OK; i++) {
-        const struct fit_parameter kept = parameter[i];
+    bool dropped[FIT_PARAMETERS_MAX];
+    int n_weighted;
+    struct fit_result other;
+};
+
+static void fix(struct solving *s, int rate)
+{
+    s->parameter[rate].lower = s->parameter[rate].upper = s->parameter[rate].start;
+    s->dropped[rate] = true;
+}
+
+/* Of the rates at a bound those that hardly better the sum of squares. */
+static enum status drop_bounds(struct solving *s, struct fit_result *out, struct error *err)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < s->problem.n_parameters && status == STATUS_OK; i++) {
+        const struct fit_parameter kept = s->parameter[i];
         if (!at_bound(&out->estimate[i])) {
             continue;
         }
-        parameter[i].lower = parameter[i].upper = parameter[i].start;
-        status = fit_solve(&p, other, err);
-        dropped[i] = status == STATUS_OK && squares(other, n_weighted) - squares(out, n_weighted) < SIGNIFICANT * out->variance;
-        if (dropped[i]) {
-            *out = *other;
+        fix(s, i);
+        status = fit_solve(&s->problem, &s->other, err);
+        if (squares(&s->other, s->n_weighted) - squares(out, s->n_weighted) < SIGNIFICANT * out->variance) {
+            *out = s->other;
             i = -1; /* others may have come to a bound */
         } else {
-            parameter[i] = kept;
+            s->parameter[i] = kept;
+            s->dropped[i] = false;
         }
     }
-    for (int i = 0; i < c->n_rates; i++) {
-        out->estimate[i].state = dropped[i] ? FIT_UNDETERMINED : out->estimate[i].state;
+    return status;
+}
+
+/* The rate whose change is the fewest standard errors, if it is under two: noise must not move a rate. -1: none. */
+static int least_certain(const struct solving *s, const struct fit_result *r)
+{
+    double least = SIGNIFICANT;
+    int found = -1;
+    for (int i = 0; i < s->problem.n_parameters; i++) {
+        const double z = log(r->estimate[i].value / s->parameter[i].start) / r->estimate[i].relative;
+        if (r->estimate[i].state == FIT_DETERMINED && z * z < least) {
+            least = z * z;
+            found = i;
+        }
     }
-    free(other);
+    return found;
+}
+
+static enum status drop_all(struct solving *s, struct fit_result *out, struct error *err)
+{
+    int rate = 0;
+    enum status status = fit_solve(&s->problem, out, err);
+    while (status == STATUS_OK && rate >= 0) {
+        status = drop_bounds(s, out, err);
+        rate = least_certain(s, out);
+        if (status == STATUS_OK && rate >= 0) {
+            fix(s, rate);
+            status = fit_solve(&s->problem, out, err);
+        }
+    }
+    for (int i = 0; i < s->problem.n_parameters; i++) {
+        out->estimate[i].state = s->dropped[i] ? FIT_UNDETERMINED : out->estimate[i].state;
+    }
+    return status;
+}
+
+/* A fit to the traces that are not of the fold. Rates at a bound that matter stay at it. */
+static enum status solve(const struct calibration *c, int fold, struct fit_result *out, struct error *err)
+{
+    const int n = count_groups(c, c->n_fitted);
+    double *weight = malloc((size_t)n * sizeof *weight);
+    struct solving *s = calloc(1, sizeof *s);
+    enum status status = weight && s ? STATUS_OK : no_memory(err);
+    if (status == STATUS_OK) {
+        memcpy(s->parameter, c->parameter, sizeof s->parameter);
+        s->n_weighted = fill_weights(c, fold, weight);
+        s->problem = (struct fit_problem){.n_parameters = c->n_rates,
+                                          .parameter = s->parameter,
+                                          .n_residuals = n,
+                                          .weight = weight,
+                                          .huber = CALIBRATE_HUBER,
+                                          .residuals = calibration_residuals,
+                                          .arg = (void *)c};
+        status = drop_all(s, out, err);
+    }
+    free(s);
+    free(weight);
     return status;
 }
 
@@ -216,7 +292,7 @@ static enum status refuse(const struct calibration *c, int rate, struct error *e
     units_format(hardware_field_get(&c->profile, &c->rate[rate]), hardware_field_unit(&c->rate[rate]), value, sizeof value);
     return error_set(
         err, STATUS_INVALID,
-        "%s: expected %g to %g times the profile's %s, the traces want %s: another machine, or give --bound \"%s=LOW-HIGH\"",
+        "%s: expected %g to %g times the profile's %s, the traces want %s: another machine or state; --bound \"%s=LOW-HIGH\" widens, 1-1 fixes it",
         p->name, p->lower, p->upper, value, e->state == FIT_AT_LOWER ? "less" : "more", p->name);
 }
 
@@ -266,19 +342,11 @@ static enum status all_errors(struct calibration *c, struct error *err)
 }
 
 /* Fits to all but every CALIBRATE_FOLDS_MAX-th trace from `fold` on, and predicts those. */
-static enum status leave_out(struct calibration *c, int fold, double *weight, struct error *err)
+static enum status leave_out(struct calibration *c, int fold, struct error *err)
 {
     struct fit_result *result = malloc(sizeof *result);
     struct hardware hw;
-    int at = 0, n_weighted = 0;
-    for (int i = 0; i < c->n_fitted; i++) {
-        bool out = i % CALIBRATE_FOLDS_MAX == fold;
-        for (int k = 0; k < c->trace[i].n_groups; k++) {
-            weight[at++] = out ? 0 : 1;
-        }
-        n_weighted += out ? 0 : c->trace[i].n_groups;
-    }
-    enum status status = result ? solve(c, weight, n_weighted, result, err) : no_memory(err);
+    enum status status = result ? solve(c, fold, result, err) : no_memory(err);
     if (status == STATUS_OK) {
         machine_of(c, result, &hw);
     }
@@ -297,14 +365,9 @@ static enum status cross_validate(struct calibration *c, struct error *err)
     if (c->n_traces > c->n_fitted || c->n_fitted < 3) {
         return STATUS_OK;
     }
-    double *weight = malloc((size_t)count_groups(c, c->n_fitted) * sizeof *weight);
-    if (!weight) {
-        return no_memory(err);
-    }
     for (int fold = 0; fold < CALIBRATE_FOLDS_MAX && fold < c->n_fitted && status == STATUS_OK; fold++) {
-        status = leave_out(c, fold, weight, err);
+        status = leave_out(c, fold, err);
     }
-    free(weight);
     return status;
 }
 
@@ -406,7 +469,7 @@ static void write_spreads(struct calibration *c)
 
 enum status calibration_run(struct calibration *c, struct error *err)
 {
-    enum status status = solve(c, NULL, count_groups(c, c->n_fitted), &c->result, err);
+    enum status status = solve(c, -1, &c->result, err);
     for (int i = 0; i < c->n_rates && status == STATUS_OK; i++) {
         if (at_bound(&c->result.estimate[i])) {
             status = refuse(c, i, err);

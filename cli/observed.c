@@ -101,7 +101,7 @@ static enum status check_names(const struct observed *b, const struct trace *t, 
 /* An operation on its way into a class: two times, at the profile's rates and at rates that are all changed differently, tell those
  * apart that depend on anything else. */
 struct seen {
-    int kind, resource, bin; /* bin -1: prefill */
+    int kind, resource, bin; /* kind -1: a transfer; bin -1: prefill */
     double seconds, changed_s, measured_s, hidden_s;
     struct op op;
 };
@@ -215,7 +215,7 @@ static enum status look_at_events(const struct observed *b, const struct trace *
             return wrong_operation(b, t, e, schedule, err);
         }
         const struct op *op = &schedule->op[e->op];
-        seen[i] = (struct seen){.kind = op->kind,
+        seen[i] = (struct seen){.kind = op->link >= 0 ? -1 : op->kind,
                                 .resource = op->resource,
                                 .bin = op->step == 0 ? -1 : (int)((op->step - 1) * OBSERVED_BINS / (steps > 0 ? steps : 1)),
                                 .seconds = op_seconds(op, &as_is),

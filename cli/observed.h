@@ -1,9 +1,9 @@
 /* observed.h - a measured trace beside what the cost model says of its operations, for any rates of the machine.
  *
  * The operations of a trace are matched one by one with those of the schedule that its header describes. What is observed is the time
- * of a group of them: one kind on one resource, in prefill, or in one of up to BINS parts of the decode steps (attention grows with the
- * context). Latencies that pass behind another transfer, by the trace's own clock, are taken off the prediction. A group under SMALLEST
- * of the trace's busy time is left out.
+ * of a group of them: one kind on one unit, or all transfers of a link (two of them are in flight together and share it); in prefill, or
+ * in one of up to BINS parts of the decode steps (attention grows with the context). Latencies that pass behind another transfer, by the
+ * trace's own clock, are taken off the prediction. A group under SMALLEST of the trace's busy time is left out.
  */
 #ifndef BALLAST_CLI_OBSERVED_H
 #define BALLAST_CLI_OBSERVED_H
@@ -15,7 +15,7 @@
 #define OBSERVED_SMALLEST 0.001
 
 struct observed_group {
-    int kind, resource;
+    int kind, resource; /* kind -1: all transfers of the link */
     enum phase phase;
     int bin;           /* of decode */
     double measured_s; /* all its operations */
