@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/fill.h"
 #include "model/placement.h"
 #include "model/stream.h"
 #include "model/turns.h"
@@ -478,6 +479,8 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
         mixed_steps(&b);
     else
         separate_steps(&b);
+    if (point && !waits && low->schedule != SCHEDULE_DIAGONAL)
+        fill_build(c, a, hw, w, low);
     return STATUS_OK;
 }
 
@@ -536,6 +539,9 @@ void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct fo
         if (has_page_cache(c, ph, r) && cost_stages(c) == 1)
             out->base -= share * c->page_cache_s;
     }
+    for (int i = 0; c->overlap && i < c->n_fills; i++)
+        if (c->fill[i].phase == (int)ph && c->fill[i].row == row)
+            add_share(out, &c->fill[i].s, 1, c->n_tiers);
 }
 
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
@@ -553,15 +559,35 @@ double cost_resource_weight(const struct cost *c, int resource, const double wei
     return sum;
 }
 
+static double row_fill_s(const struct cost *c, enum phase ph, int row, const double fraction[CLASS_COUNT][TIERS_MAX],
+                         const double slow[RESOURCES_MAX])
+{
+    double sum = 0;
+    for (int i = 0; i < c->n_fills; i++)
+        if (c->fill[i].phase == (int)ph && c->fill[i].row == row)
+            sum += form_at(&c->fill[i].s, fraction) * (slow ? slow[c->fill[i].cause] : 1);
+    return sum;
+}
+
+double cost_fill_s(const struct cost *c, enum phase ph, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   const double weight[COST_ROWS_MAX])
+{
+    double sum = 0;
+    for (int i = 0; c->overlap && i < c->n_fills; i++)
+        if (c->fill[i].phase == (int)ph && c->fill[i].cause == resource)
+            sum += form_at(&c->fill[i].s, fraction) * weight[c->fill[i].row];
+    return sum;
+}
+
 double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double slow[RESOURCES_MAX])
 {
-    double step = c->fill_s[ph];
+    double step = 0;
     for (int stage = 0; stage < cost_stages(c); stage++) {
         double busy[RESOURCES_MAX], most = 0, sum = 0;
         for (int r = 0; r < c->n_resources; r++) {
             busy[r] = cost_stage_busy_s(c, ph, stage, r, fraction) * (slow ? slow[r] : 1);
-            most = fmax(most, busy[r]);
+            most = fmax(most, busy[r] + row_fill_s(c, ph, r, fraction, slow));
             sum += busy[r];
         }
         for (int g = 0; g < c->n_contentions; g++) {

@@ -25,6 +25,13 @@ struct form {
 };
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
 
+/* Seconds of a step of a phase in which `row` waits for `cause`: both are resources. */
+#define FILLS_MAX 8
+struct fill {
+    int phase, row, cause;
+    struct form s;
+};
+
 #define STAGES_MAX    7
 #define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX)
 
@@ -44,7 +51,8 @@ struct cost {
     int n_contentions; /* groups of resources: at least the sum of share * busy passes */
     double share[CONTENTIONS_MAX][RESOURCES_MAX];
     struct form peak[PHASE_COUNT][TIERS_MAX]; /* bytes */
-    double fill_s[PHASE_COUNT];               /* pipeline fill and drain, per phase, independent of the fractions */
+    int n_fills;                              /* none where a runtime waits; without overlap they do not count */
+    struct fill fill[FILLS_MAX];
 };
 
 /* Builds the table for the model, machine, workload and the policy's batch sizes and switches (its fractions are not read).
@@ -69,8 +77,11 @@ void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct fo
 /* What one resource is busy in a stage, and how much that counts when the rows of the stage count `weight`. */
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
                          const double fraction[CLASS_COUNT][TIERS_MAX]);
+/* Seconds of a step that the planner's rows wait for the resource, each times the weight of the row. */
+double cost_fill_s(const struct cost *c, enum phase ph, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   const double weight[COST_ROWS_MAX]);
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX]);
-/* Seconds of one step: the sum over stages of their longest row, and the fill. `slow`: each resource takes so many times as long, NULL: 1. */
+/* Seconds of one step: the sum over stages of their longest row. `slow`: each resource takes so many times as long, NULL: 1. */
 double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double slow[RESOURCES_MAX]);
 

@@ -527,7 +527,7 @@ static enum status check_table(const struct cost *c, const double capacity_bytes
         if (!isfinite(capacity_bytes[k]))
             return error_set(err, STATUS_INVALID, "capacity of tier %d: expected a finite size, found %g", k, capacity_bytes[k]);
     for (int p = 0; p < PHASE_COUNT; p++) {
-        bool finite = isfinite(c->steps[p]) && isfinite(c->fill_s[p]);
+        bool finite = isfinite(c->steps[p]);
         for (int r = 0; has_phase(c, p) && r < c->n_resources; r++)
             finite = finite && form_is_finite(&c->busy[p][r], c->n_tiers);
         for (int k = 0; has_phase(c, p) && k < c->n_tiers; k++)

@@ -1,6 +1,6 @@
 /* lp.h - the placement LP: the best fractions for one cost table, and what limits them. The only user of glpk.h is lp.c.
  *
- * minimise  T = sum over phases of steps[p] * (sum over stages of times * t[p][stage] + fill[p])
+ * minimise  T = sum over phases of steps[p] * (sum over stages of times * t[p][stage])
  * subject to t[p][stage] >= every row of the stage (cost_row: resources and groups that contend, or without overlap their sum),
  *            peak[p][tier] <= capacity[tier],  fractions of each class sum to 1 and lie in [0, 1].
  */

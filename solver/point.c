@@ -270,7 +270,6 @@ double point_least_total_s(const struct problem *pr, const struct cost *c, const
     for (int p = 0; p < PHASE_COUNT; p++) {
         if (!(c->steps[p] > 0))
             continue;
-        sum.base += c->steps[p] * c->fill_s[p];
         for (int k = 0; k < cost_stages(c); k++)
             if (cost_stage_times(c, k) > 0)
                 add_stage_bound(&sum, c, (enum phase)p, k, prices->row_dual[p][k]);

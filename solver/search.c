@@ -341,7 +341,8 @@ static double busy_cost_s(const struct point *pt, int resource)
     for (int p = 0; p < PHASE_COUNT; p++)
         for (int k = 0; pt->cost.steps[p] > 0 && k < cost_stages(&pt->cost); k++)
             sum += cost_resource_weight(&pt->cost, resource, pt->solution.row_dual[p][k]) *
-                   cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction);
+                       cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction) +
+                   cost_fill_s(&pt->cost, (enum phase)p, resource, pt->solution.fraction, pt->solution.row_dual[p][k]);
     return sum;
 }
 

@@ -185,6 +185,50 @@ Test(cost, the_page_cache_serves_what_it_can_of_a_decode_steps_reads)
     arch_free(&a);
 }
 
+Test(cost, nothing_computes_before_the_first_weights_have_come)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(3, "f32");
+    struct workload w = {.prompt_tokens = 32, .gen_tokens = 1};
+    struct policy p;
+    struct prediction out;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 64;
+    p.num_gpu_batches = 4;
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][2] = 1;
+    struct cost c = build(&a, &hw, &w, &p);
+    cost_predict(&c, p.fraction, &out);
+    /* computing is longest, and starts when 4*768^2 weights of 2 bytes have come: all over the lower link at 1 GB/s, the last of four parts over
+     * the upper one */
+    cr_assert_eq(out.bound_by[PHASE_PREFILL], resource_compute(&hw, 0));
+    CLOSE(out.prefill_s, out.busy_s[PHASE_PREFILL][resource_compute(&hw, 0)] + 2.0 * 4 * 768 * 768 / 1e9 * (1 + 0.25));
+    arch_free(&a);
+}
+
+Test(cost, attention_near_the_cache_is_a_chain_when_there_is_one_batch)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(3, "bf16");
+    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
+    struct policy p;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.attention_near_cache = true;
+    p.fraction[CLASS_CACHE][0] = 0;
+    p.fraction[CLASS_CACHE][1] = 1;
+    struct cost c = build(&a, &hw, &w, &p);
+    struct form row;
+    cost_row(&c, PHASE_DECODE, 0, resource_compute(&hw, 1), &row);
+    /* Per layer, in a step: 4 sequences attended to, 4 * 3*768 floats down and 4 * 768 up at 1 GB/s, the rest of the attention layer, the MLP. */
+    double attend = 4 * 34.5 * 2 * 768 * 2.0 / 10e9 + 5e-6, moved = 4 * 4 * 768 * 4.0 / 1e9;
+    double rest = cost_layer_s(&hw.compute[0], &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 4, 1, 34.5) -
+                  cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 4, 1, 34.5);
+    double mlp = cost_layer_s(&hw.compute[0], &a, &a.layer[2], FORMAT_F16, FORMAT_F16, 4, 1, 34.5);
+    CLOSE(form_at(&row, p.fraction), 12 * (attend + moved + rest + mlp));
+    arch_free(&a);
+}
+
 Test(cost, a_profile_without_the_needed_rate_is_refused_by_name)
 {
     struct arch a = load("opt-125m");

@@ -106,15 +106,16 @@ Test(lp, among_equal_placements_the_upper_tiers_win)
 
 Test(lp, without_overlap_times_add_up)
 {
-    /* 3 s of reading and 1 s of computing one after the other, 11 steps and 0.5 s of filling in each: 11 * 4.5 s. */
+    /* 3 s of reading and 1 s of computing one after the other, 11 steps; nobody waits: 11 * 4 s. */
     struct cost c = two_tiers(4, 1, 8 * GB);
     const double capacity[TIERS_MAX] = {2 * GB, 100 * GB};
     struct lp_solution s;
 
     c.overlap = false;
-    c.fill_s[0] = c.fill_s[1] = 0.5;
+    c.n_fills = 1;
+    c.fill[0] = (struct fill){.phase = PHASE_DECODE, .row = 0, .cause = 1, .s.base = 0.5};
     s = solve(&c, capacity, 0, STATUS_OK);
-    cr_assert_float_eq(s.total_s, 49.5, 1e-7);
+    cr_assert_float_eq(s.total_s, 44, 1e-7);
     for (int r = 0; r < 2; r++)
         cr_assert_float_eq(cost_resource_weight(&c, r, s.row_dual[PHASE_DECODE][0]), 10, 1e-9, "every resource counts");
 }
@@ -218,9 +219,15 @@ static void random_table(struct cost *c, int n_tiers, int n_resources)
     c->steps[PHASE_PREFILL] = 1;
     c->steps[PHASE_DECODE] = uniform() < 0.1 ? 0 : floor(log_uniform(1, 1000));
     for (int p = 0; p < PHASE_COUNT; p++) {
-        c->fill_s[p] = uniform();
-        for (int r = 0; r < n_resources; r++)
+        for (int r = 0; r < n_resources; r++) {
             random_form(&c->busy[p][r], n_tiers, 1e-6, 1e3);
+            if (uniform() < 0.2 && c->n_fills < FILLS_MAX) {
+                struct fill *f = &c->fill[c->n_fills++];
+                f->phase = p;
+                f->row = r;
+                random_form(&f->s, n_tiers, 1e-6, 1e2);
+            }
+        }
         for (int k = 0; k < n_tiers; k++)
             random_form(&c->peak[p][k], n_tiers, 1e6, 1e12);
     }
@@ -233,7 +240,8 @@ static void random_groups_and_stages(struct cost *c)
     for (int g = 0; g < c->n_contentions; g++)
         for (int r = 0; r < c->n_resources; r++)
             c->share[g][r] = uniform() < 0.5 ? uniform() : 0;
-    c->n_stages = uniform() < 0.5 ? 0 : 1 + (int)(uniform() * 3);
+    c->n_stages = c->n_fills > 2 ? 0 : 1 + (int)(uniform() * 3);
+    c->n_fills = c->n_stages > 0 ? 0 : c->n_fills;
     for (int k = 0; k < c->n_stages; k++) {
         c->stage_times[k] = floor(uniform() * 20);
         for (int p = 0; p < PHASE_COUNT; p++)
@@ -244,12 +252,16 @@ static void random_groups_and_stages(struct cost *c)
 
 /* The longest of the resources and the groups, worked out from busy times. */
 static double longest_s(const struct cost *c, const struct form busy[RESOURCES_MAX],
-                        const double fraction[CLASS_COUNT][TIERS_MAX])
+                        const double fraction[CLASS_COUNT][TIERS_MAX], int phase)
 {
     double most = 0;
 
-    for (int r = 0; r < c->n_resources; r++)
-        most = fmax(most, form_at(&busy[r], fraction));
+    for (int r = 0; r < c->n_resources; r++) {
+        double s = form_at(&busy[r], fraction);
+        for (int i = 0; i < c->n_fills; i++)
+            s += c->fill[i].phase == phase && c->fill[i].row == r ? form_at(&c->fill[i].s, fraction) : 0;
+        most = fmax(most, s);
+    }
     for (int g = 0; g < c->n_contentions; g++) {
         double shared = 0;
         for (int r = 0; r < c->n_resources; r++)
@@ -264,13 +276,13 @@ static double objective_s(const struct cost *c, const double fraction[CLASS_COUN
     double total = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++) {
-        double most = c->n_stages > 0 ? 0 : longest_s(c, c->busy[p], fraction), sum = 0;
+        double most = c->n_stages > 0 ? 0 : longest_s(c, c->busy[p], fraction, p), sum = 0;
         for (int k = 0; k < c->n_stages; k++)
-            most += c->stage_times[k] * longest_s(c, c->stage[p][k], fraction);
+            most += c->stage_times[k] * longest_s(c, c->stage[p][k], fraction, p);
         for (int r = 0; r < c->n_resources; r++)
             sum += form_at(&c->busy[p][r], fraction);
         if (c->steps[p] > 0)
-            total += c->steps[p] * ((c->overlap ? most : sum) + c->fill_s[p]);
+            total += c->steps[p] * (c->overlap ? most : sum);
     }
     return total;
 }
@@ -308,7 +320,7 @@ static double minimum_over_tiers(const struct cost *c, uint32_t forbid, double r
 }
 
 /* The dual objective: with y >= 0, sum over the rows r of stage k of y[p][k][r] = steps[p] * times[k], and mu >= 0,
- *   D = sum steps * fill + sum y * row.base + sum mu * (peak.base - capacity)
+ *   D = sum y * row.base + sum mu * (peak.base - capacity)
  *       + sum over classes of the least over tiers of (sum y * row.coef + sum mu * peak.coef)
  * is at most T for every placement that fits. D = T proves T optimal. */
 static double dual_objective_s(const struct cost *c, const double capacity[TIERS_MAX], uint32_t forbid,
@@ -341,7 +353,6 @@ static double dual_objective_s(const struct cost *c, const double capacity[TIERS
             for (int i = 0; i < CLASS_COUNT * TIERS_MAX; i++)
                 reduced[i / TIERS_MAX][i % TIERS_MAX] += mu * c->peak[p][k].coef[i / TIERS_MAX][i % TIERS_MAX];
         }
-        sum += c->steps[p] * c->fill_s[p];
     }
     return sum + minimum_over_tiers(c, forbid, reduced);
 }

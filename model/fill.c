@@ -1,0 +1,67 @@
+#include "model/fill.h"
+
+#include "model/placement.h"
+
+static const struct layer *first_of(const struct arch *a, enum layer_kind kind)
+{
+    for (int i = 0; i < a->n_layers; i++)
+        if (a->layer[i].kind == kind)
+            return &a->layer[i];
+    return NULL;
+}
+
+static struct form *add(struct cost *c, enum phase ph, int row, int cause)
+{
+    struct fill *f = &c->fill[c->n_fills++];
+    *f = (struct fill){.phase = ph, .row = row, .cause = cause};
+    return &f->s;
+}
+
+/* Nothing computes before the first layer's weights are there. They come in as many parts as there are batches, each going up as soon as it
+ * has arrived, so the lowest link carries all of them and the ones above it the last part. */
+static void first_weights(struct cost *c, const struct arch *a, const struct hardware *hw, enum format weights, int parts)
+{
+    const struct layer *l = first_of(a, LAYER_ATTENTION);
+    double bytes = l ? (double)layer_placed_bytes(l, weights) : 0;
+    for (int link = 0; link + 1 < hw->n_tiers; link++) {
+        struct form *wait = add(c, PHASE_PREFILL, resource_compute(hw, 0), resource_link_read(link));
+        for (int home = link + 1; home < hw->n_tiers; home++)
+            wait->coef[CLASS_WEIGHT][home] = cost_transfer_s(hw, link, false, bytes) / (link == home - 1 ? 1 : parts);
+    }
+}
+
+/* From the last batch's attention on the second unit to the first one's in the next layer: the result goes up, the output projection, the MLP of
+ * all batches, the next queries and keys, and these go down. */
+static void near_chain(struct cost *c, const struct arch *a, const struct hardware *hw, const struct policy *p, double visible)
+{
+    const struct compute *gpu = &hw->compute[0];
+    enum format weights = policy_weight_format(p, a), cache = policy_cache_format(p, gpu);
+    bool row = p->schedule == SCHEDULE_ROW;
+    int batch = p->gpu_batch_size, batches = row ? 1 : p->num_gpu_batches;
+    const struct layer *attention = first_of(a, LAYER_ATTENTION), *mlp = first_of(a, LAYER_MLP);
+    double chains = row ? p->num_gpu_batches : 1, layers = 0, on_gpu, up, down;
+    if (!attention || !mlp)
+        return;
+    for (int i = 0; i < a->n_layers; i++)
+        layers += a->layer[i].kind == LAYER_ATTENTION;
+    on_gpu = cost_layer_s(gpu, a, attention, weights, cache, batch, 1, visible) -
+             cost_attend_s(gpu, attention, cache, batch, 1, visible) +
+             batches * cost_layer_s(gpu, a, mlp, weights, cache, batch, 1, visible);
+    up = (double)batch * (double)(a->heads * a->head_dim) * 4;
+    down = up + (double)batch * (double)attention->state_per_token * 4;
+    const int causes[] = {resource_compute(hw, 0), resource_link_read(0), resource_link_write(0)};
+    const double s[] = {on_gpu, cost_transfer_s(hw, 0, false, up), cost_transfer_s(hw, 0, true, down)};
+    for (int i = 0; i < 3; i++) {
+        struct form *wait = add(c, PHASE_DECODE, resource_compute(hw, 1), causes[i]);
+        for (int home = 1; home < hw->n_tiers; home++)
+            wait->coef[CLASS_CACHE][home] = chains * layers * s[i];
+    }
+}
+
+void fill_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p)
+{
+    double visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : 1;
+    first_weights(c, a, hw, policy_weight_format(p, a), p->num_gpu_batches);
+    if (p->attention_near_cache && w->gen_tokens > 1)
+        near_chain(c, a, hw, p, visible);
+}
