@@ -1,6 +1,8 @@
 /* A runtime that waits at every turn, against arithmetic by hand: OPT-125M's shape on a machine with round rates. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "model/cost.h"
@@ -129,5 +131,50 @@ Test(turns, units_that_block_one_thread_add_up)
     CLOSE(together.decode_s,
           together.busy_s[PHASE_DECODE][resource_compute(&hw, 0)] + together.busy_s[PHASE_DECODE][resource_compute(&hw, 1)]);
     cr_assert_lt(apart.decode_s, together.decode_s);
+    arch_free(&a);
+}
+
+/* The table over a box of batch sizes has no stages; its time, scaled to a point's block, may not exceed that of the point's turns. */
+Test(turns, a_box_bounds_the_turns_of_its_points)
+{
+    struct arch a = load("opt-1.3b");
+    struct hardware hw;
+    struct error err = {0};
+    struct workload w = {.prompt_tokens = 100, .gen_tokens = 9};
+    unsigned short seed[3] = {8, 9, 10};
+    int tight = 0;
+    cr_assert_eq(hardware_load(&hw, "t4-flexgen", &err), STATUS_OK, "%s", err.text);
+    fprintf(stderr, "seed %d %d %d\n", seed[0], seed[1], seed[2]);
+    for (int i = 0; i < 400; i++) {
+        struct policy low, high, at;
+        struct cost box, c;
+        struct prediction bound, point;
+        policy_default(&low, 3);
+        low.gpu_batch_size = 1 + (int)(erand48(seed) * 20);
+        low.num_gpu_batches = 1 + (int)(erand48(seed) * 6);
+        low.weight_bits = erand48(seed) < 0.5 ? 4 : 16;
+        low.cache_bits = erand48(seed) < 0.5 ? 4 : 16;
+        low.attention_near_cache = low.cache_bits == 16 && erand48(seed) < 0.5;
+        high = low;
+        high.gpu_batch_size += 1 + (int)(erand48(seed) * 8);
+        high.num_gpu_batches += (int)(erand48(seed) * 4);
+        at = low;
+        at.gpu_batch_size += (int)(erand48(seed) * (high.gpu_batch_size - low.gpu_batch_size + 1));
+        at.num_gpu_batches += (int)(erand48(seed) * (high.num_gpu_batches - low.num_gpu_batches + 1));
+        for (int cl = 0; cl < CLASS_COUNT; cl++) {
+            double x = erand48(seed), y = erand48(seed);
+            at.fraction[cl][0] = x * y;
+            at.fraction[cl][1] = x * (1 - y);
+            at.fraction[cl][2] = 1 - x;
+        }
+        cr_assert_eq(cost_build_bound(&box, &a, &hw, &w, &low, &high, policy_block(&high), &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(cost_build(&c, &a, &hw, &w, &at, &err), STATUS_OK, "%s", err.text);
+        cost_predict(&box, at.fraction, &bound);
+        cost_predict(&c, at.fraction, &point);
+        double scale = (double)policy_block(&at) / (double)policy_block(&low);
+        cr_assert_leq(bound.latency_s * scale, point.latency_s * (1 + 1e-9), "box %d", i);
+        tight += bound.latency_s * scale > 0.1 * point.latency_s;
+    }
+    cr_assert_gt(tight, 100, "only %d of 400 bounds are above a tenth: the test should see bounds that say something", tight);
     arch_free(&a);
 }
