@@ -30,6 +30,19 @@ static void print_prices(const struct plan *p)
     printf(worthless ? "\n" : "");
 }
 
+/* By how much the best placement of the space, fractions of rows allowed, may exceed this plan. */
+static double gap_percent(const struct setting *s)
+{
+    return 100 * fmax(0, s->plan.bound_tok_s / s->prediction.throughput_tok_s - 1);
+}
+
+static void print_proof(const struct setting *s)
+{
+    printf("proof: of %lld batch sizes and switches none exceeds %.6g tok/s, parts of rows and sequences allowed; this plan is "
+           "within %.3g %% of that\n",
+           (long long)s->plan.points, s->plan.bound_tok_s, gap_percent(s));
+}
+
 static enum status print(const struct setting *s, const struct options *o, struct error *err)
 {
     struct table t;
@@ -38,6 +51,11 @@ static enum status print(const struct setting *s, const struct options *o, struc
     setting_columns(&t, s, o->format);
     setting_bar_columns(&t, s, "", o->format);
     table_column(&t, "relaxed_throughput_tok_s", COLUMN_NUMBER);
+    table_column(&t, "bound_tok_s", COLUMN_NUMBER);
+    table_column(&t, "gap_percent", COLUMN_NUMBER);
+    table_column(&t, "points", COLUMN_INT);
+    table_column(&t, "points_solved", COLUMN_INT);
+    table_column(&t, "boxes", COLUMN_INT);
     table_column(&t, "lps", COLUMN_INT);
     if (o->format != OUTPUT_MD) {
         table_column(&t, "run", COLUMN_TEXT);
@@ -46,6 +64,11 @@ static enum status print(const struct setting *s, const struct options *o, struc
     setting_cells(&t, s, &s->prediction, o->format);
     setting_bar_cells(&t, s, o->format);
     table_number(&t, s->plan.relaxed_throughput_tok_s);
+    table_number(&t, s->plan.bound_tok_s);
+    table_number(&t, gap_percent(s));
+    table_int(&t, s->plan.points);
+    table_int(&t, s->plan.points_solved);
+    table_int(&t, s->plan.boxes);
     table_int(&t, s->plan.lps);
     setting_command(s, o, command, sizeof command);
     if (o->format != OUTPUT_MD) {
@@ -57,6 +80,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
     if (status == STATUS_OK && o->format == OUTPUT_MD) {
         printf("\nA prediction (%s profile).\n", s->hardware.estimate);
         setting_explain(s, &s->prediction, stdout);
+        print_proof(s);
         print_prices(&s->plan);
         printf("\nTo run it:\n\n%s\n", command);
     }

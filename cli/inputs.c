@@ -110,16 +110,15 @@ enum status options_search(const struct options *o, struct search_options *s, st
         return error_set(err, STATUS_INVALID,
                          "--percent fixes the placement that is to be searched: use \"ballast predict\" for it");
     }
-    if (o->overlap == 0 || o->schedule) {
-        return error_set(err, STATUS_INVALID,
-                         "--%s belongs to a given policy: the search plans with overlap and the zig-zag schedule",
-                         o->schedule ? "schedule" : "no-overlap");
-    }
     s->gpu_batch_size = (int)o->gpu_batch_size;
     s->num_gpu_batches = (int)o->num_gpu_batches;
     s->max_block = o->max_block;
     s->max_latency_s = o->latency_s;
     s->prefetch = (int)o->prefetch;
+    s->overlap = o->overlap;
+    if (o->schedule) {
+        s->schedule = strcmp(o->schedule, "row") == 0 ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+    }
     if (o->compress_weight >= 0) {
         s->weight_bits = o->compress_weight ? 4 : 16;
     }

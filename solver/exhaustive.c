@@ -57,20 +57,31 @@ static void place(struct oracle *x, const struct cost *c, struct policy *p, int 
 
 static void try_sizes(struct oracle *x, struct policy p)
 {
-    int gpu[BATCH_SIZES_MAX], batches[BATCH_SIZES_MAX];
     const int64_t limit = x->o->max_block > 0 ? x->o->max_block : 65536;
-    const int n_gpu = search_batch_sizes(x->o->gpu_batch_size, limit, false, gpu);
 
-    for (int i = 0; i < n_gpu; i++) {
-        const int n_batches = search_batch_sizes(x->o->num_gpu_batches, limit / gpu[i], true, batches);
-        for (int j = 0; j < n_batches; j++) {
+    for (int gpu = 1; gpu <= limit; gpu++)
+        for (int batches = 1; batches <= limit / gpu; batches++) {
             struct cost c;
-            p.gpu_batch_size = gpu[i];
-            p.num_gpu_batches = batches[j];
+            if ((x->o->gpu_batch_size > 0 && x->o->gpu_batch_size != gpu) ||
+                (x->o->num_gpu_batches > 0 && x->o->num_gpu_batches != batches))
+                continue;
+            p.gpu_batch_size = gpu;
+            p.num_gpu_batches = batches;
             if (cost_build(&c, x->a, x->hw, x->w, &p, NULL) == STATUS_OK)
                 place(x, &c, &p, 0, 0, x->grid);
         }
-    }
+}
+
+static void try_schedules(struct oracle *x, struct policy p)
+{
+    for (int schedule = 0; schedule < SCHEDULE_COUNT; schedule++)
+        for (int overlap = 0; overlap < 2; overlap++) {
+            if ((x->o->schedule >= 0 && x->o->schedule != schedule) || (x->o->overlap >= 0 && x->o->overlap != overlap))
+                continue;
+            p.schedule = (enum schedule_kind)schedule;
+            p.overlap = overlap;
+            try_sizes(x, p);
+        }
 }
 
 double exhaustive_best(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct search_options *o,
@@ -90,7 +101,7 @@ double exhaustive_best(const struct arch *a, const struct hardware *hw, const st
                 p.cache_bits = cb;
                 p.attention_near_cache = near;
                 p.prefetch = o->prefetch > 0 ? o->prefetch : 3;
-                try_sizes(&x, p);
+                try_schedules(&x, p);
             }
     return x.best_tok_s;
 }

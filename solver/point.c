@@ -21,28 +21,43 @@ void problem_free(struct problem *pr)
     pr->lp = NULL;
 }
 
+/* Combination i of bits, attention, overlap and schedule, the last of which varies slowest. */
+static struct policy switches_at(const struct problem *pr, int i)
+{
+    const struct search_options *o = pr->o;
+    struct policy p;
+
+    policy_default(&p, pr->hw->n_tiers);
+    p.gpu_batch_size = o->gpu_batch_size > 0 ? o->gpu_batch_size : 1;
+    p.num_gpu_batches = o->num_gpu_batches > 0 ? o->num_gpu_batches : 1;
+    p.attention_near_cache = i & 1;
+    p.cache_bits = i & 2 ? 4 : 16;
+    p.weight_bits = i & 4 ? 4 : 16;
+    p.overlap = !(i & 8);
+    p.schedule = (enum schedule_kind)(i / 16);
+    p.prefetch = o->prefetch > 0 ? o->prefetch : 3;
+    return p;
+}
+
+static bool is_open(const struct problem *pr, const struct policy *p)
+{
+    const struct search_options *o = pr->o;
+
+    return !(o->weight_bits && o->weight_bits != p->weight_bits) && !(o->cache_bits && o->cache_bits != p->cache_bits) &&
+           !(p->attention_near_cache && pr->hw->n_computes < 2) &&
+           !(o->attention_near_cache >= 0 && o->attention_near_cache != p->attention_near_cache) &&
+           !(o->overlap >= 0 && o->overlap != p->overlap) && !(o->schedule >= 0 && o->schedule != (int)p->schedule);
+}
+
 int problem_switches(const struct problem *pr, struct policy out[SWITCHES_MAX])
 {
-    static const int bits[] = {16, 4};
-    const struct search_options *o = pr->o;
-    const int near_most = pr->hw->n_computes > 1 ? 1 : 0;
     int n = 0;
 
-    for (int wb = 0; wb < 2; wb++)
-        for (int cb = 0; cb < 2; cb++)
-            for (int near = 0; near <= near_most; near++) {
-                if ((o->weight_bits && o->weight_bits != bits[wb]) || (o->cache_bits && o->cache_bits != bits[cb]) ||
-                    (o->attention_near_cache >= 0 && o->attention_near_cache != near))
-                    continue;
-                policy_default(&out[n], pr->hw->n_tiers);
-                out[n].gpu_batch_size = o->gpu_batch_size > 0 ? o->gpu_batch_size : 1;
-                out[n].num_gpu_batches = o->num_gpu_batches > 0 ? o->num_gpu_batches : 1;
-                out[n].weight_bits = bits[wb];
-                out[n].cache_bits = bits[cb];
-                out[n].attention_near_cache = near;
-                out[n].prefetch = o->prefetch > 0 ? o->prefetch : 3;
-                n++;
-            }
+    for (int i = 0; i < SWITCHES_MAX; i++) {
+        const struct policy p = switches_at(pr, i);
+        if (is_open(pr, &p))
+            out[n++] = p;
+    }
     return n;
 }
 

@@ -20,9 +20,9 @@ enum status problem_new(struct problem *pr, const struct arch *a, const struct h
                         const struct search_options *o, struct error *err);
 void problem_free(struct problem *pr); /* a zeroed struct is fine */
 
-/* Every combination of the switches that the options leave open, the plain ones first: 16 bits before 4, attention on the
- * first unit before the second. Batch sizes are the smallest allowed. Returns how many. */
-#define SWITCHES_MAX 8
+/* Every combination of the switches that the options leave open, the plain ones first: zig-zag, overlap, 16 bits before 4, attention
+ * on the first unit before the second. Batch sizes are the smallest allowed. Returns how many. */
+#define SWITCHES_MAX (16 * SCHEDULE_COUNT)
 int problem_switches(const struct problem *pr, struct policy out[SWITCHES_MAX]);
 
 struct point {

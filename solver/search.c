@@ -1,5 +1,5 @@
-/* search.c - a coarse grid of batch sizes for every combination of switches, then a finer one around the best, then the best
- * few made executable. docs/planner.md says why each skip is safe. */
+/* search.c - branch and bound over boxes of batch sizes for every combination of switches (boxes.c), then the best few made executable.
+ * docs/planner.md says why each skip is safe. */
 #include "solver/search.h"
 
 #include <math.h>
@@ -7,18 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "solver/boxes.h"
 #include "solver/point.h"
 #include "solver/remedies.h"
 
-#define MAX_BLOCK      65536
+#define MAX_BLOCK  65536
 /* How many points are kept for realisation, best relaxed throughput first. */
-#define KEPT_MAX       8
+#define KEPT_MAX   8
 /* Prices of recent LPs, for the lower bound. */
-#define PRICES_MAX     8
+#define PRICES_MAX 8
 /* A point must be better by this part to displace another: less is round-off, and would prefer a larger block for nothing. */
-#define BETTER         1e-10
-#define REFINE_ROUNDS  6
-#define REFINE_BETWEEN 7
+#define BETTER     1e-10
 
 struct search_state {
     struct problem pr;
@@ -28,32 +27,14 @@ struct search_state {
     int n_prices, next_price;
     struct lp_solution prices[PRICES_MAX];
     struct point pt; /* the point being looked at */
+    struct boxes open;
+    double bound_tok_s;
+    int64_t points, points_solved, boxes;
 };
 
 void search_options_default(struct search_options *o)
 {
-    *o = (struct search_options){.attention_near_cache = -1};
-}
-
-int search_batch_sizes(int fixed, int64_t limit, bool dense, int out[BATCH_SIZES_MAX])
-{
-    static const int eighths[] = {8, 10, 12};
-    int n = 0;
-
-    if (fixed > 0) {
-        out[0] = fixed;
-        return fixed <= limit ? 1 : 0;
-    }
-    for (int64_t power = 1; power <= limit && n < BATCH_SIZES_MAX - 4; power *= 2)
-        for (int i = 0; i < 3; i++) {
-            const int64_t size = power * eighths[i] / 8;
-            const bool whole = power * eighths[i] % 8 == 0;
-            if (whole && size <= limit && (eighths[i] != 10 || (dense && power >= 8)))
-                out[n++] = (int)size;
-        }
-    if (limit >= 1 && out[n - 1] < limit)
-        out[n++] = (int)limit;
-    return n;
+    *o = (struct search_options){.attention_near_cache = -1, .schedule = -1, .overlap = -1, .tolerance = 1e-4};
 }
 
 /* -- the best few --------------------------------------------------------------------------------------------------- */
@@ -68,7 +49,7 @@ static bool same_setting(const struct policy *a, const struct policy *b)
 {
     return a->gpu_batch_size == b->gpu_batch_size && a->num_gpu_batches == b->num_gpu_batches &&
            a->weight_bits == b->weight_bits && a->cache_bits == b->cache_bits &&
-           a->attention_near_cache == b->attention_near_cache;
+           a->attention_near_cache == b->attention_near_cache && a->schedule == b->schedule && a->overlap == b->overlap;
 }
 
 static bool is_kept(const struct search_state *s, const struct policy *p)
@@ -102,6 +83,12 @@ static void remember_prices(struct search_state *s)
     s->n_prices = s->n_prices < PRICES_MAX ? s->n_prices + 1 : PRICES_MAX;
 }
 
+/* The largest throughput any point of the space may have: the best point's, or that of the best box left out. */
+static void leave_out(struct search_state *s, double bound_tok_s)
+{
+    s->bound_tok_s = fmax(s->bound_tok_s, bound_tok_s);
+}
+
 /* No placement of this point can enter the kept few, or meet the latency: the bound holds for any prices. */
 static bool is_hopeless(const struct search_state *s)
 {
@@ -132,113 +119,174 @@ static enum status visit(struct search_state *s, const struct policy *p, struct 
     if (status != STATUS_OK)
         return status;
     remember_prices(s);
-    if (!(s->pr.o->max_latency_s > 0 && s->pt.solution.total_s > s->pr.o->max_latency_s))
+    s->points_solved++;
+    if (!(s->pr.o->max_latency_s > 0 && s->pt.solution.total_s > s->pr.o->max_latency_s)) {
+        leave_out(s, s->pt.relaxed_throughput_tok_s);
         keep(s);
-    return STATUS_OK;
-}
-
-/* -- coarse, then fine ---------------------------------------------------------------------------------------------- */
-
-/* Every size of the lists. Memory grows with both sizes, so the first that does not fit ends its list. */
-static enum status sweep(struct search_state *s, struct policy p, struct error *err)
-{
-    int gpu[BATCH_SIZES_MAX], batches[BATCH_SIZES_MAX];
-    const struct search_options *o = s->pr.o;
-    const int n_gpu = search_batch_sizes(o->gpu_batch_size, s->max_block, false, gpu);
-    enum status status = STATUS_OK;
-
-    for (int i = 0; i < n_gpu; i++) {
-        const int n_batches = search_batch_sizes(o->num_gpu_batches, s->max_block / gpu[i], true, batches);
-        for (int j = 0; j < n_batches; j++) {
-            struct error inner = {0};
-            p.gpu_batch_size = gpu[i];
-            p.num_gpu_batches = batches[j];
-            status = visit(s, &p, &inner);
-            if (status == STATUS_INVALID || status == STATUS_RUNTIME)
-                return error_set(err, status, "%s", inner.text);
-            if (status == STATUS_DOES_NOT_FIT)
-                break;
-        }
-        if (status == STATUS_DOES_NOT_FIT && batches[0] == p.num_gpu_batches)
-            break;
     }
     return STATUS_OK;
 }
 
-static enum status visit_if_allowed(struct search_state *s, const struct policy *p, struct error *err)
-{
-    struct error inner = {0};
-    enum status status;
+/* -- branch and bound over boxes of batch sizes --------------------------------------------------------------------- */
 
-    if (p->gpu_batch_size < 1 || p->num_gpu_batches < 1 || policy_block(p) > s->max_block)
-        return STATUS_OK;
-    status = visit(s, p, &inner);
-    return status == STATUS_RUNTIME ? error_set(err, status, "%s", inner.text) : STATUS_OK;
+/* A box that cannot beat the best point by more than the tolerance is not worth looking into. */
+static bool is_worthless(const struct search_state *s, double bound_tok_s)
+{
+    return s->n_kept > 0 && bound_tok_s <= s->kept[0].relaxed_throughput_tok_s * (1 + fmax(s->pr.o->tolerance, BETTER));
 }
 
-/* Evenly spaced sizes between the list's neighbours of `at`; they meet the list again at both ends. */
-static int between(int at, int out[REFINE_BETWEEN])
+/* Cuts off what lies above the largest block; false if nothing is left. */
+static bool clip(const struct search_state *s, struct box *b)
 {
-    const double low = at * 0.66, high = at * 1.5;
-    int n = 0;
+    if (policy_block(&b->low) > s->max_block)
+        return false;
+    b->high.gpu_batch_size = (int)fmin(b->high.gpu_batch_size, (double)(s->max_block / b->low.num_gpu_batches));
+    b->high.num_gpu_batches = (int)fmin(b->high.num_gpu_batches, (double)(s->max_block / b->low.gpu_batch_size));
+    return true;
+}
 
-    for (int i = 0; i < REFINE_BETWEEN; i++) {
-        const int size = (int)lround(low + (high - low) * i / (REFINE_BETWEEN - 1));
-        if (size >= 1 && size != at && (n == 0 || out[n - 1] != size))
-            out[n++] = size;
+static bool is_point(const struct box *b)
+{
+    return b->low.gpu_batch_size == b->high.gpu_batch_size && b->low.num_gpu_batches == b->high.num_gpu_batches;
+}
+
+/* The throughput that no point of the box exceeds, in b->bound_tok_s; 0 if none fits or meets the latency. Prices of earlier LPs may do;
+ * else the box's own LP, whose prices its parts try first. A point's LP is that of the point: it is kept. */
+static enum status bound_box(struct search_state *s, struct box *b, struct error *err)
+{
+    const double max_latency_s = s->pr.o->max_latency_s;
+    enum status status;
+
+    s->pt.policy = b->low;
+    s->boxes++;
+    status = cost_build_bound(&s->pt.cost, s->pr.a, s->pr.hw, s->pr.w, &b->low, &b->high, s->max_block, err);
+    if (status != STATUS_OK)
+        return status;
+    if (point_cannot_fit(&s->pr, &s->pt.cost)) {
+        b->bound_tok_s = 0;
+        return STATUS_OK;
+    }
+    for (int i = -1; i < s->n_prices; i++) {
+        const struct lp_solution *prices = i < 0 ? &b->prices : &s->prices[i];
+        const double total_s = point_least_total_s(&s->pr, &s->pt.cost, prices);
+        if (total_s > 0)
+            b->bound_tok_s = fmin(b->bound_tok_s, s->pt.cost.tokens / total_s);
+        if (max_latency_s > 0 && total_s > max_latency_s)
+            b->bound_tok_s = 0;
+        if (b->bound_tok_s == 0 || is_worthless(s, b->bound_tok_s))
+            return STATUS_OK;
+    }
+    status = point_solve(&s->pr, &s->pt, err);
+    if (status == STATUS_DOES_NOT_FIT || (max_latency_s > 0 && s->pt.solution.total_s > max_latency_s)) {
+        b->bound_tok_s = 0;
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK)
+        return status;
+    remember_prices(s);
+    b->prices = s->pt.solution;
+    b->bound_tok_s = fmin(b->bound_tok_s, s->pt.relaxed_throughput_tok_s);
+    if (is_point(b)) {
+        s->points_solved++;
+        keep(s);
+    }
+    return STATUS_OK;
+}
+
+/* The smallest and the largest sizes of the box as points: good ones early make more boxes worthless. */
+static enum status try_corners(struct search_state *s, const struct box *b, struct error *err)
+{
+    struct policy corner[2] = {b->low, b->low};
+    enum status status = STATUS_OK;
+
+    corner[1].num_gpu_batches = b->high.num_gpu_batches;
+    for (int i = 0; i < 2 && status == STATUS_OK; i++) {
+        status = visit(s, &corner[i], err);
+        status = status == STATUS_DOES_NOT_FIT ? STATUS_OK : status;
+    }
+    return status;
+}
+
+/* Bounds a box and files it, unless it is settled. */
+static enum status open_box(struct search_state *s, struct box *b, struct error *err)
+{
+    enum status status;
+
+    if (!clip(s, b))
+        return STATUS_OK;
+    status = bound_box(s, b, err);
+    if (status != STATUS_OK || b->bound_tok_s == 0)
+        return status;
+    if (is_point(b) || is_worthless(s, b->bound_tok_s)) {
+        leave_out(s, b->bound_tok_s);
+        return STATUS_OK;
+    }
+    status = try_corners(s, b, err);
+    if (status == STATUS_OK && !boxes_push(&s->open, b))
+        status = error_set(err, STATUS_RUNTIME, "no memory for the search");
+    return status;
+}
+
+/* In two, along the side that spans the larger factor. */
+static void split(const struct box *b, struct box *one, struct box *two)
+{
+    const double gpu = (double)b->high.gpu_batch_size / b->low.gpu_batch_size,
+                 batches = (double)b->high.num_gpu_batches / b->low.num_gpu_batches;
+
+    *one = *two = *b;
+    if (gpu >= batches) {
+        one->high.gpu_batch_size = (int)sqrt((double)b->low.gpu_batch_size * b->high.gpu_batch_size);
+        two->low.gpu_batch_size = one->high.gpu_batch_size + 1;
+    } else {
+        one->high.num_gpu_batches = (int)sqrt((double)b->low.num_gpu_batches * b->high.num_gpu_batches);
+        two->low.num_gpu_batches = one->high.num_gpu_batches + 1;
+    }
+}
+
+/* The best box first, until none can be better than the best point by more than the tolerance. */
+static enum status prove(struct search_state *s, struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct box b, part[2];
+
+    while (status == STATUS_OK && boxes_pop(&s->open, &b)) {
+        if (is_worthless(s, b.bound_tok_s)) {
+            leave_out(s, b.bound_tok_s); /* the best of those that are left */
+            break;
+        }
+        split(&b, &part[0], &part[1]);
+        for (int i = 0; i < 2 && status == STATUS_OK; i++)
+            status = open_box(s, &part[i], err);
+    }
+    return status;
+}
+
+/* Pairs of sizes in a box with a product up to the largest block. */
+static int64_t count_sizes(const struct search_state *s, const struct box *b)
+{
+    int64_t n = 0;
+
+    for (int64_t g = b->low.gpu_batch_size; g <= b->high.gpu_batch_size; g++) {
+        const int64_t most = s->max_block / g < b->high.num_gpu_batches ? s->max_block / g : b->high.num_gpu_batches;
+        n += most >= b->low.num_gpu_batches ? most - b->low.num_gpu_batches + 1 : 0;
     }
     return n;
 }
 
-static enum status refine_batches(struct search_state *s, struct policy p, struct error *err)
+/* All sizes that the options leave open, for one combination of switches. Schedules differ from two batches on: with one batch the plain
+ * one stands for all, unless another is asked for. */
+static enum status open_switches(struct search_state *s, const struct policy *switches, struct error *err)
 {
-    int sizes[REFINE_BETWEEN];
-    const int n = s->pr.o->num_gpu_batches > 0 ? 0 : between(p.num_gpu_batches, sizes), centre = p.num_gpu_batches;
-    enum status status = STATUS_OK;
+    struct box b = {.low = *switches, .high = *switches, .bound_tok_s = INFINITY};
 
-    for (int i = 0; i < n && status == STATUS_OK; i++) {
-        p.num_gpu_batches = sizes[i];
-        status = visit_if_allowed(s, &p, err);
-    }
-    for (int step = -2; step <= 2 && n > 0 && status == STATUS_OK; step++) {
-        p.num_gpu_batches = centre + step;
-        status = visit_if_allowed(s, &p, err);
-    }
-    return status;
-}
-
-/* Other GPU batch sizes at the same number of batches, and at about the same block. */
-static enum status refine_gpu_batch(struct search_state *s, const struct policy p, struct error *err)
-{
-    int sizes[REFINE_BETWEEN];
-    const int n = s->pr.o->gpu_batch_size > 0 ? 0 : between(p.gpu_batch_size, sizes);
-    enum status status = STATUS_OK;
-
-    for (int i = 0; i < n && status == STATUS_OK; i++) {
-        struct policy q = p;
-        q.gpu_batch_size = sizes[i];
-        status = visit_if_allowed(s, &q, err);
-        if (status == STATUS_OK && s->pr.o->num_gpu_batches == 0) {
-            q.num_gpu_batches = (int)(policy_block(&p) / sizes[i]);
-            status = visit_if_allowed(s, &q, err);
-        }
-    }
-    return status;
-}
-
-static enum status refine(struct search_state *s, struct error *err)
-{
-    enum status status = STATUS_OK;
-
-    for (int round = 0; round < REFINE_ROUNDS && s->n_kept > 0 && status == STATUS_OK; round++) {
-        const struct policy centre = s->kept[0].policy;
-        status = refine_batches(s, centre, err);
-        if (status == STATUS_OK)
-            status = refine_gpu_batch(s, s->kept[0].policy, err);
-        if (same_setting(&centre, &s->kept[0].policy))
-            break;
-    }
-    return status;
+    b.high.gpu_batch_size = s->pr.o->gpu_batch_size > 0 ? s->pr.o->gpu_batch_size : (int)s->max_block;
+    b.high.num_gpu_batches = s->pr.o->num_gpu_batches > 0 ? s->pr.o->num_gpu_batches : (int)s->max_block;
+    if (switches->schedule != SCHEDULE_ZIGZAG && s->pr.o->schedule < 0 && b.low.num_gpu_batches < 2)
+        b.low.num_gpu_batches = 2;
+    if (b.high.num_gpu_batches < b.low.num_gpu_batches)
+        return STATUS_OK;
+    s->points += count_sizes(s, &b);
+    return open_box(s, &b, err);
 }
 
 /* -- executable ----------------------------------------------------------------------------------------------------- */
@@ -371,6 +419,10 @@ static void fill_plan(const struct search_state *s, const struct point *pt, stru
     out->policy = pt->policy;
     out->prediction = pt->prediction;
     out->relaxed_throughput_tok_s = pt->relaxed_throughput_tok_s;
+    out->bound_tok_s = s->bound_tok_s;
+    out->points = s->points;
+    out->points_solved = s->points_solved;
+    out->boxes = s->boxes;
     memcpy(out->peak_bytes, pt->peak_bytes, sizeof(out->peak_bytes));
     price_tiers(s->pr.hw, pt, per_second, out);
     price_resources(s->pr.hw, pt, per_second, out);
@@ -392,8 +444,8 @@ static enum status check_options(const struct search_options *o, int64_t max_blo
     return STATUS_OK;
 }
 
-/* Sweeps every combination of switches; one whose rate the machine lacks is left out, unless no other is left. */
-static enum status sweep_switches(struct search_state *s, struct error *err)
+/* Every combination of switches; one whose rate the machine lacks is left out, unless no other is left. */
+static enum status search_switches(struct search_state *s, struct error *err)
 {
     struct policy switches[SWITCHES_MAX];
     struct error first = {0};
@@ -405,7 +457,7 @@ static enum status sweep_switches(struct search_state *s, struct error *err)
                          s->pr.hw->name);
     for (int i = 0; i < n; i++) {
         struct error inner = {0};
-        const enum status status = sweep(s, switches[i], &inner);
+        const enum status status = open_switches(s, &switches[i], &inner);
         if (status == STATUS_RUNTIME)
             return error_set(err, status, "%s", inner.text);
         if (status == STATUS_INVALID)
@@ -413,7 +465,7 @@ static enum status sweep_switches(struct search_state *s, struct error *err)
         else
             usable++;
     }
-    return usable > 0 ? STATUS_OK : error_set(err, STATUS_INVALID, "%s", first.text);
+    return usable > 0 ? prove(s, err) : error_set(err, STATUS_INVALID, "%s", first.text);
 }
 
 /* The shortest latency of the smallest batch over all switches; INFINITY if it does not fit. */
@@ -470,10 +522,8 @@ static enum status search_all(struct search_state *s, struct plan *out, struct e
     struct point *best = &s->kept[KEPT_MAX];
     struct policy from;
     bool found = false;
-    enum status status = sweep_switches(s, err);
+    enum status status = search_switches(s, err);
 
-    if (status == STATUS_OK)
-        status = refine(s, err);
     if (status != STATUS_OK)
         return status;
     if (s->n_kept == 0)
@@ -514,6 +564,7 @@ enum status search(const struct arch *a, const struct hardware *hw, const struct
         status = search_all(s, out, err);
     out->lps = s->pr.lps;
     problem_free(&s->pr);
+    boxes_free(&s->open);
     free(s);
     return status;
 }

@@ -11,7 +11,9 @@ struct search_options {
     double max_latency_s;        /* 0: none. Latency of the whole block */
     int weight_bits, cache_bits; /* 16 or 4: fixed; 0: searched; */
     int attention_near_cache;    /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
+    int schedule, overlap;       /* enum schedule_kind, 0 or 1: fixed; -1: searched */
     int prefetch;                /* weight ring depth: 0 = 3 */
+    double tolerance;            /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
     uint32_t forbid;             /* class/tier pairs fixed at 0, as in lp_solve */
     /* Turns relaxed fractions into what can be executed and returns its exact peak bytes (placement.h); NULL: the relaxed
      * ones. */
@@ -19,11 +21,6 @@ struct search_options {
                            int64_t peak_bytes[TIERS_MAX], struct error *err);
 };
 void search_options_default(struct search_options *o);
-
-/* The batch sizes that the search starts from: `fixed` alone if it is > 0, else 1, 2, 3, 4, 6, 8, 12, ... (`dense`: also 10, 20,
- * 40, ...) up to `limit`, and `limit` itself. Returns how many. */
-#define BATCH_SIZES_MAX 64
-int search_batch_sizes(int fixed, int64_t limit, bool dense, int out[BATCH_SIZES_MAX]);
 
 struct shadow_price {
     char what[48];   /* "ram capacity", "disk->ram bandwidth", "cpu rate" */
@@ -34,11 +31,13 @@ struct shadow_price {
 struct plan {
     struct policy policy;
     struct prediction prediction;    /* of the executable policy */
-    double relaxed_throughput_tok_s; /* of the LP optimum before rounding */
+    double relaxed_throughput_tok_s; /* of the LP optimum before rounding, at this policy's batch sizes and switches */
+    double bound_tok_s;              /* no placement of any batch sizes and switches of the space exceeds this */
     int64_t peak_bytes[TIERS_MAX];   /* exact, if realise was given */
     int n_prices;
     struct shadow_price price[TIERS_MAX + RESOURCES_MAX];
-    int64_t lps; /* LPs solved */
+    int64_t lps;                          /* LPs solved */
+    int64_t points, points_solved, boxes; /* of the space: settings, those whose own LP was solved, boxes bounded */
 };
 
 /* STATUS_DOES_NOT_FIT: the message says the bytes missing at batch 1, the tier, and three remedies that would work for this case

@@ -98,7 +98,10 @@ static inline struct search_options random_options(void)
     struct search_options o;
 
     search_options_default(&o);
+    o.tolerance = 0;
     o.max_block = 1 + pick(6);
+    o.schedule = pick(3) - 1;
+    o.overlap = pick(3) - 1;
     o.weight_bits = bits[pick(3)];
     o.cache_bits = bits[pick(3)];
     o.prefetch = 1 + pick(3);

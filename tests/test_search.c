@@ -33,6 +33,8 @@ static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
         cr_assert_geq(p.prediction.throughput_tok_s, oracle * (1 - 1e-9), "machine %d: planner %.12g, oracle %.12g (%d x %d)",
                       machine, p.prediction.throughput_tok_s, oracle, oracle_policy.gpu_batch_size,
                       oracle_policy.num_gpu_batches);
+        cr_assert_geq(p.bound_tok_s, oracle * (1 - 1e-9), "machine %d: the bound is below what the oracle found", machine);
+        cr_assert_leq(p.bound_tok_s, p.relaxed_throughput_tok_s * (1 + 1e-9), "machine %d: a gap", machine);
         cr_assert_float_eq(p.relaxed_throughput_tok_s, p.prediction.throughput_tok_s, 1e-9 * p.relaxed_throughput_tok_s);
         for (int k = 0; k < n_tiers; k++)
             cr_assert_leq(p.peak_bytes[k], hw.tier[k].capacity_bytes + 1, "tier %d", k);
@@ -43,7 +45,7 @@ static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
     arch_free(&a);
 }
 
-/* The planner's fractions are real and its batch sizes a superset of the oracle's, so it is at least as good everywhere. */
+/* The planner's fractions are real and its batch sizes and switches the oracle's, so it is at least as good everywhere. */
 Test(search, is_never_worse_than_trying_everything)
 {
     int fitted = 0;
@@ -95,22 +97,52 @@ Test(search, prices_of_any_point_bound_every_other)
     cr_assert_gt(tight, 10, "%d useful bounds", tight);
 }
 
-/* -- options --------------------------------------------------------------------------------------------------------- */
-
-Test(search, batch_sizes_double_with_steps_between_and_end_at_the_limit)
+/* Branch and bound against the LP of every single point: the same optimum, and fewer LPs. */
+Test(search, branch_and_bound_finds_what_all_integer_sizes_hold)
 {
-    static const int plain[] = {1, 2, 3, 4, 6, 8, 12, 16, 20}, dense[] = {1, 2, 3, 4, 6, 8, 10, 12, 16, 20};
-    int out[BATCH_SIZES_MAX];
+    int64_t lps = 0, points = 0;
 
-    cr_assert_eq(search_batch_sizes(0, 20, false, out), 9);
-    cr_assert_arr_eq(out, plain, sizeof(plain));
-    cr_assert_eq(search_batch_sizes(0, 20, true, out), 10);
-    cr_assert_arr_eq(out, dense, sizeof(dense));
-    cr_assert_eq(search_batch_sizes(5, 20, true, out), 1);
-    cr_assert_eq(out[0], 5);
-    cr_assert_eq(search_batch_sizes(21, 20, true, out), 0, "more than the limit");
-    cr_assert_leq(search_batch_sizes(0, 65536, true, out), BATCH_SIZES_MAX);
+    seed_from_environment("branch_and_bound_finds_what_all_integer_sizes_hold");
+    for (int i = 0; i < 40; i++) {
+        const struct hardware hw = random_machine(2 + i % 2);
+        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        struct search_options o = random_options();
+        struct arch a;
+        struct problem pr;
+        struct policy switches[SWITCHES_MAX];
+        struct plan p;
+        double best = 0;
+        o.max_block = 8 + pick(40);
+        small_arch(&a, 64, 2, 256);
+        cr_assert_eq(problem_new(&pr, &a, &hw, &w, &o, NULL), STATUS_OK);
+        const int n = problem_switches(&pr, switches);
+        for (int j = 0; j < n; j++)
+            for (int g = 1; g <= o.max_block; g++)
+                for (int k = 1; k <= o.max_block / g; k++) {
+                    struct point pt = {.policy = switches[j]};
+                    if (o.num_gpu_batches > 0 && k != o.num_gpu_batches)
+                        continue;
+                    pt.policy.gpu_batch_size = g;
+                    pt.policy.num_gpu_batches = k;
+                    if (point_build(&pr, &pt, NULL) == STATUS_OK && point_solve(&pr, &pt, NULL) == STATUS_OK)
+                        best = fmax(best, pt.relaxed_throughput_tok_s);
+                    points++;
+                }
+        if (search(&a, &hw, &w, &o, &p, NULL) == STATUS_OK) {
+            cr_assert_float_eq(p.relaxed_throughput_tok_s, best, 1e-9 * best, "machine %d", i);
+            cr_assert_geq(p.bound_tok_s, best * (1 - 1e-9), "machine %d", i);
+            lps += p.lps;
+        } else {
+            cr_assert_eq(best, 0, "machine %d", i);
+        }
+        problem_free(&pr);
+        arch_free(&a);
+    }
+    printf("%lld LPs for %lld points\n", (long long)lps, (long long)points);
+    cr_assert_lt(lps, points / 4);
 }
+
+/* -- options --------------------------------------------------------------------------------------------------------- */
 
 Test(search, what_is_fixed_stays_fixed)
 {
@@ -125,6 +157,8 @@ Test(search, what_is_fixed_stays_fixed)
     o.num_gpu_batches = 3;
     o.weight_bits = 4;
     o.prefetch = 2;
+    o.schedule = SCHEDULE_ROW;
+    o.overlap = 0;
     o.forbid = 1u << (CLASS_CACHE * TIERS_MAX + 1);
     p = plan_of(&a, &hw, &w, &o);
     cr_assert_eq(p.policy.gpu_batch_size, 5);
@@ -132,6 +166,8 @@ Test(search, what_is_fixed_stays_fixed)
     cr_assert_eq(p.policy.weight_bits, 4);
     cr_assert_eq(p.policy.cache_bits, 16);
     cr_assert_eq(p.policy.prefetch, 2);
+    cr_assert_eq(p.policy.schedule, SCHEDULE_ROW);
+    cr_assert_not(p.policy.overlap);
     cr_assert_eq(p.policy.fraction[CLASS_CACHE][1], 0);
     arch_free(&a);
 }
@@ -403,9 +439,9 @@ Test(search, a_compute_bound_plan_prices_the_compute_rate_only)
 
 /* -- the size of the work, and failures ------------------------------------------------------------------------------- */
 
-Test(search, the_largest_preset_takes_a_few_hundred_lps)
+Test(search, the_largest_preset_takes_a_few_thousand_lps)
 {
-    /* 8 combinations of switches and some 250 batch sizes each are 2000 points; the bound leaves a few hundred LPs. */
+    /* 32 combinations of switches and 727 thousand pairs of sizes with a product up to 65536 each: 23 million points. */
     struct arch a = {0};
     struct hardware hw;
     const struct workload w = {.prompt_tokens = 512, .gen_tokens = 32};
@@ -419,7 +455,9 @@ Test(search, the_largest_preset_takes_a_few_hundred_lps)
     o.realise = placement_realise;
     p = plan_of(&a, &hw, &w, &o);
     printf("opt-175b on t4-gcp: %lld LPs\n", (long long)p.lps);
-    cr_assert_leq(p.lps, 1000);
+    cr_assert_gt(p.points, 20000000); /* those with one batch are the same in every schedule */
+    cr_assert_leq(p.lps, 5000);
+    cr_assert_leq(p.bound_tok_s, p.relaxed_throughput_tok_s * (1 + 1.01e-4), "proven to the tolerance");
     cr_assert_geq(p.prediction.throughput_tok_s, 0.99 * p.relaxed_throughput_tok_s);
     arch_free(&a);
 }
