@@ -1,5 +1,6 @@
 /* cmd_plan.c - ballast plan: the best policy, why it is the best, and the command line that runs it. */
 #include <math.h>
+#include <string.h>
 
 #include "cli/commands.h"
 #include "cli/setting.h"
@@ -8,23 +9,31 @@ static json_t *prices_json(const struct plan *p)
 {
     json_t *list = json_array();
     for (int i = 0; list && i < p->n_prices; i++) {
-        json_array_append_new(list, json_pack("{s:s, s:f, s:s}", "what", p->price[i].what, "tok_s_per_unit", p->price[i].per_unit,
-                                              "unit", p->price[i].unit));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:f, s:f, s:s}", "what", p->price[i].what, "tok_s_per_unit", p->price[i].per_unit,
+                                        "replanned_tok_s", p->price[i].replanned, "unit", p->price[i].unit));
     }
     return list;
+}
+
+/* By its slope, or by more than the tolerance of planning again. */
+static bool is_worth_something(const struct shadow_price *price)
+{
+    return price->per_unit > 0 || price->replanned > 1e-6;
 }
 
 /* What is worth something as a table, the rest in a line. */
 static void print_prices(const struct plan *p)
 {
     int worthless = 0;
-    printf("\nWhat one more unit is worth:\n\n| of | tok/s | per |\n|---|---:|---|\n");
+    printf("\nWhat one more unit is worth:\n\n| of | tok/s | re-planned | per |\n|---|---:|---:|---|\n");
     for (int i = 0; i < p->n_prices; i++) {
-        if (p->price[i].per_unit > 0)
-            printf("| %s | %.4g | %s |\n", p->price[i].what, p->price[i].per_unit, p->price[i].unit);
+        if (is_worth_something(&p->price[i]))
+            printf("| %s | %.4g | %.4g | %s |\n", p->price[i].what, p->price[i].per_unit, p->price[i].replanned,
+                   p->price[i].unit);
     }
     for (int i = 0; i < p->n_prices; i++) {
-        if (!(p->price[i].per_unit > 0))
+        if (!is_worth_something(&p->price[i]))
             printf("%s%s", worthless++ ? ", " : "\nNothing is gained by more of: ", p->price[i].what);
     }
     printf(worthless ? "\n" : "");
@@ -84,6 +93,57 @@ static enum status print(const struct setting *s, const struct options *o, struc
         print_prices(&s->plan);
         printf("\nTo run it:\n\n%s\n", command);
     }
+    return status;
+}
+
+/* -- another machine ---------------------------------------------------------------------------------------------------- */
+
+static void add_plan(struct table *t, const char *machine, const struct setting *s, double before_tok_s)
+{
+    char flags[512];
+    table_text(t, machine);
+    table_number(t, s->prediction.throughput_tok_s);
+    table_number(t, 100 * (s->prediction.throughput_tok_s / before_tok_s - 1));
+    table_number(t, s->prediction.latency_s);
+    table_number(t, s->plan.bound_tok_s);
+    table_text(t, policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+}
+
+/* The plan as it is and the plan on the changed machine, side by side. */
+static enum status print_what_if(struct setting *s, const struct options *o, struct error *err)
+{
+    struct hardware changed = s->hardware;
+    struct setting other = {0};
+    struct table t;
+    char name[256] = "";
+    enum status status = options_what_if(o, &changed, err);
+    if (status == STATUS_OK) {
+        status = setting_plan_on(&other, s, &changed, o, err);
+    }
+    for (int i = 0; i < o->n_what_ifs; i++) {
+        size_t used = strlen(name);
+        snprintf(name + used, sizeof name - used, "%s%s", i ? " " : "", o->what_if[i]);
+    }
+    table_init(&t);
+    table_column(&t, "machine", COLUMN_TEXT);
+    table_column(&t, "throughput_tok_s", COLUMN_NUMBER);
+    table_column(&t, "gain_percent", COLUMN_NUMBER);
+    table_column(&t, "latency_s", COLUMN_SECONDS);
+    table_column(&t, "bound_tok_s", COLUMN_NUMBER);
+    table_column(&t, "policy", COLUMN_TEXT);
+    if (status == STATUS_OK) {
+        add_plan(&t, s->hardware.name, s, s->prediction.throughput_tok_s);
+        add_plan(&t, name, &other, s->prediction.throughput_tok_s);
+        status = table_write(&t, o->format, stdout, err);
+    }
+    if (status == STATUS_OK && o->format == OUTPUT_MD) {
+        printf("\nPredictions (%s profile). As it is:\n", s->hardware.estimate);
+        setting_explain(s, &s->prediction, stdout);
+        printf("\nWith %s:\n", name);
+        setting_explain(&other, &other.prediction, stdout);
+    }
+    table_free(&t);
+    placement_free(&other.placement);
     return status;
 }
 
@@ -166,11 +226,16 @@ int cmd_plan(int argc, char **argv)
     }
     if (o.percent[0]) {
         error_set(&err, STATUS_INVALID, "--percent fixes the placement that is to be searched: use \"ballast predict\" for it");
+    } else if (o.n_what_ifs > 0) {
+        if (setting_open(&s, &o, &err) == STATUS_OK) {
+            print_what_if(&s, &o, &err);
+        }
     } else if (o.pareto) {
         if (setting_open(&s, &o, &err) == STATUS_OK) {
             print_front(&s, &o, &err);
         }
-    } else if (setting_open(&s, &o, &err) == STATUS_OK && print(&s, &o, &err) == STATUS_OK && o.policy_out) {
+    } else if (setting_open(&s, &o, &err) == STATUS_OK && setting_replan_prices(&s, &o, &err) == STATUS_OK &&
+               print(&s, &o, &err) == STATUS_OK && o.policy_out) {
         policy_save(&s.policy, o.policy_out, &s.hardware, &err);
     }
     setting_close(&s);

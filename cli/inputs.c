@@ -1,6 +1,7 @@
 /* inputs.c - loads what the options name; see options.h. */
 #include "cli/options.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "model/hardware_set.h"
@@ -50,6 +51,34 @@ enum status options_hardware(const struct options *o, struct hardware *hw, struc
     return status == STATUS_OK ? options_change(o, hw, err) : status;
 }
 
+/* "gpu.rate=2" is all rates of a unit; "cpu->gpu=24GB/s" its field cpu->gpu.rate; the rest are fields as they stand. */
+static enum status what_if(const char *text, struct hardware *hw, struct error *err)
+{
+    char name[128] = "", changed[160];
+    const char *equals = strchr(text, '='), *value = equals ? equals + 1 : "";
+    snprintf(name, sizeof name, "%.*s", (int)(equals ? equals - text : (long)strlen(text)), text);
+    for (int i = 0; i < hw->n_computes; i++) {
+        char unit[48];
+        snprintf(unit, sizeof unit, "%s.rate", hw->compute[i].name);
+        if (strcmp(name, unit) == 0) {
+            snprintf(changed, sizeof changed, "%s=%s", hw->compute[i].name, value);
+            return hardware_scale(hw, changed, err);
+        }
+    }
+    bool link = strstr(name, "->") && !strchr(name, '.');
+    snprintf(changed, sizeof changed, "%s%s=%s", name, link ? ".rate" : "", value);
+    return hardware_set(hw, equals ? changed : text, err);
+}
+
+enum status options_what_if(const struct options *o, struct hardware *hw, struct error *err)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; status == STATUS_OK && i < o->n_what_ifs; i++) {
+        status = what_if(o->what_if[i], hw, err);
+    }
+    return status;
+}
+
 enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err)
 {
     w->prompt_tokens = o->prompt_tokens;
@@ -89,6 +118,9 @@ enum status options_policy(const struct options *o, const struct hardware *hw, s
             err, STATUS_INVALID,
             "a policy is missing: give --policy FILE (\"ballast plan\" makes one) or --percent \"wg wc cg cc hg hc\"");
     }
+    if (o->n_fixes > 0) {
+        return error_set(err, STATUS_INVALID, "--set %s: fixes a part of what is searched, but a policy is given", o->fix[0]);
+    }
     policy_default(p, hw->n_tiers);
     if (o->policy) {
         status = policy_load(p, o->policy, hw, err);
@@ -103,7 +135,7 @@ enum status options_policy(const struct options *o, const struct hardware *hw, s
     return status;
 }
 
-enum status options_search(const struct options *o, struct search_options *s, struct error *err)
+enum status options_search(const struct options *o, const struct hardware *hw, struct search_options *s, struct error *err)
 {
     search_options_default(s);
     if (o->percent[0]) {
@@ -117,7 +149,10 @@ enum status options_search(const struct options *o, struct search_options *s, st
     s->prefetch = (int)o->prefetch;
     s->overlap = o->overlap;
     if (o->schedule) {
-        s->schedule = strcmp(o->schedule, "row") == 0 ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+        enum schedule_kind schedule;
+        if (schedule_named(o->schedule, &schedule)) {
+            s->schedule = (int)schedule;
+        }
     }
     if (o->compress_weight >= 0) {
         s->weight_bits = o->compress_weight ? 4 : 16;
@@ -128,5 +163,9 @@ enum status options_search(const struct options *o, struct search_options *s, st
     if (o->cpu_cache_compute >= 0) {
         s->attention_near_cache = o->cpu_cache_compute;
     }
-    return STATUS_OK;
+    enum status status = STATUS_OK;
+    for (int i = 0; status == STATUS_OK && i < o->n_fixes; i++) {
+        status = fix_variable(o->fix[i], hw, s, err);
+    }
+    return status;
 }

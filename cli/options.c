@@ -25,6 +25,8 @@ enum option_kind {
     KIND_SEED,    /* uint64_t */
     KIND_BUDGET,
     KIND_SCALE,
+    KIND_FIX,
+    KIND_WHAT_IF,
     KIND_CHANGE,
     KIND_HOLD_OUT,
     KIND_BOUND,
@@ -85,11 +87,16 @@ static const struct option_spec OPTIONS[] = {
 
     {OPTION_SEARCH, 0, "latency", "SECONDS", KIND_SECONDS, AT(latency_s), 0, 0,
      "longest time that all sequences (or one block) may take"},
+    {OPTION_SEARCH, 0, "set", "NAME=VALUE", KIND_FIX, 0, 0, 0,
+     "fix a variable: gbs, batches, w.gpu=20% (or 20%-40%), c.cpu, h.disk, weight_bits, cache_bits, attention=TIER, schedule, overlap, "
+     "prefetch; may be repeated"},
     {OPTION_SEARCH, 0, "max-block", "N", KIND_INT, AT(max_block), 1, BATCH_MAX, "most sequences in a block"},
     {OPTION_FRONT, 0, "pareto", "N", KIND_INT, AT(pareto), 2, 1000,
      "the best policies at about N latencies, from the shortest to the best's"},
     {OPTION_NOISE, 0, "noise", "SEED[:N]", KIND_NOISE, 0, 0, 0,
      "an interval for the throughput: N replays (200) with the spread of the profile's rates"},
+    {OPTION_FRONT, 0, "what-if", "FIELD=VALUE", KIND_WHAT_IF, 0, 0, 0,
+     "plan for another machine too, side by side: gpu.capacity=24GiB, \"cpu->gpu=24GB/s\", gpu.rate=2; may be repeated"},
     {OPTION_SEARCH, 0, "policy-out", "FILE", KIND_TEXT, AT(policy_out), 0, 0, "write the policy as JSON"},
 
     {OPTION_RUN, 0, "prompts", "FILE", KIND_TEXT, AT(prompts), 0, 0,
@@ -449,6 +456,18 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
         return output_format_parse(value, &o->report) == 0 && (o->report == OUTPUT_MD || o->report == OUTPUT_JSON)
                    ? STATUS_OK
                    : wrong_value(s, s->value, value, err);
+    case KIND_FIX:
+        if (o->n_fixes == FIXES_MAX) {
+            return wrong_value(s, "at most 16 of them", value, err);
+        }
+        o->fix[o->n_fixes++] = value; /* read when the machine's tiers are known */
+        return STATUS_OK;
+    case KIND_WHAT_IF:
+        if (o->n_what_ifs == FIXES_MAX) {
+            return wrong_value(s, "at most 16 of them", value, err);
+        }
+        o->what_if[o->n_what_ifs++] = value;
+        return STATUS_OK;
     case KIND_PERCENT:
         return take_percent(s, value, o, argc, argv, err);
     case KIND_NOISE:

@@ -29,7 +29,7 @@ enum option_group {
     OPTION_WORKLOAD = 1 << 2,     /* -p, -n, --sequences */
     OPTION_POLICY = 1 << 3,       /* --policy */
     OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
-    OPTION_SEARCH = 1 << 5,       /* --latency, --max-block, --policy-out */
+    OPTION_SEARCH = 1 << 5,       /* --set, --latency, --max-block, --policy-out */
     OPTION_RUN = 1 << 6,          /* --prompts, --weights, --weights-dir */
     OPTION_SCRATCH = 1 << 7,      /* --scratch-dir */
     OPTION_SAMPLING = 1 << 8,     /* --seed, --temperature, --top-k, --top-p */
@@ -43,7 +43,7 @@ enum option_group {
     OPTION_PROFILE = 1 << 16,     /* --emulate-device, --math, -r */
     OPTION_SWEEP = 1 << 17,       /* --vary, --jobs */
     OPTION_PLOT = 1 << 18,        /* --x, --y, --value, --group */
-    OPTION_FRONT = 1 << 19,       /* --pareto */
+    OPTION_FRONT = 1 << 19,       /* --pareto, --what-if */
     OPTION_FIT = 1 << 20,         /* --hold-out, --bound, --report */
     OPTION_NOISE = 1 << 21,       /* --noise */
 };
@@ -57,6 +57,7 @@ struct command_usage {
 
 #define BUDGETS_MAX   8
 #define SCALES_MAX    8
+#define FIXES_MAX     16
 #define CHANGES_MAX   16
 #define BOUNDS_MAX    32
 #define HOLD_OUTS_MAX 64
@@ -80,12 +81,16 @@ struct options {
     int compress_weight, compress_cache, cpu_cache_compute, overlap; /* 0, 1; -1: not given */
     const char *schedule;                                            /* a name of schedule_named; NULL: not given */
 
-    double latency_s;  /* 0: no limit */
-    int64_t max_block; /* 0: no limit */
+    int n_what_ifs;
+    const char *what_if[FIXES_MAX]; /* "gpu.capacity=24GiB" */
+    int n_fixes;
+    const char *fix[FIXES_MAX]; /* "gbs=48", "w.gpu=20%" */
+    double latency_s;           /* 0: no limit */
+    int64_t max_block;          /* 0: no limit */
+    int64_t pareto;             /* points of the front; 0: only the best */
     bool noise;
     uint64_t noise_seed;
     int64_t replays; /* of --noise */
-    int64_t pareto;  /* points of the front; 0: only the best */
     const char *policy_out;
 
     const char *prompts, *weights_dir, *scratch_dir;
@@ -158,7 +163,12 @@ enum status options_hardware(const struct options *o, struct hardware *hw, struc
 enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err);
 /* The policy file, or the defaults and --percent; then every flag that was given on top. Checked. */
 enum status options_policy(const struct options *o, const struct hardware *hw, struct policy *p, struct error *err);
-/* What the flags fix and what stays open; `realise` is left NULL. Fails on --percent, which leaves nothing to search. */
-enum status options_search(const struct options *o, struct search_options *s, struct error *err);
+/* What the flags and --set fix and what stays open; `realise` is left NULL. Fails on --percent, which leaves nothing to search, and on
+ * fixes that contradict a flag or each other. */
+enum status options_search(const struct options *o, const struct hardware *hw, struct search_options *s, struct error *err);
+/* hw with all of --what-if: a field, "A->B=24GB/s" for a link's rate, or "gpu.rate=2" for all rates of a unit. */
+enum status options_what_if(const struct options *o, struct hardware *hw, struct error *err);
+/* One "NAME=VALUE" of --set on top of what is fixed already (fixes.c). */
+enum status fix_variable(const char *text, const struct hardware *hw, struct search_options *s, struct error *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include "executor/schedule.h"
 #include "model/interval.h"
 #include "model/units.h"
+#include "solver/replan.h"
 
 static bool has_policy(const struct options *o)
 {
@@ -17,7 +18,7 @@ static bool has_policy(const struct options *o)
 enum status setting_search(struct setting *s, const struct options *o, struct error *err)
 {
     struct search_options search_options;
-    enum status status = options_search(o, &search_options, err);
+    enum status status = options_search(o, &s->hardware, &search_options, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -111,6 +112,24 @@ enum status setting_open(struct setting *s, const struct options *o, struct erro
 {
     memset(s, 0, sizeof *s);
     return setting_reopen(s, NULL, o, err);
+}
+
+enum status setting_replan_prices(struct setting *s, const struct options *o, struct error *err)
+{
+    struct search_options search_options;
+    enum status status = options_search(o, &s->hardware, &search_options, err);
+    return status == STATUS_OK ? replan_prices(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, err) : status;
+}
+
+enum status setting_plan_on(struct setting *out, const struct setting *s, const struct hardware *hw, const struct options *o,
+                            struct error *err)
+{
+    *out = (struct setting){.arch = s->arch, .hardware = *hw, .workload = s->workload};
+    enum status status = setting_search(out, o, err);
+    if (status == STATUS_OK) {
+        status = placement_new(&out->placement, &out->arch, &out->hardware, &out->workload, &out->policy, err);
+    }
+    return status == STATUS_OK ? predict(out, err) : status;
 }
 
 void setting_close(struct setting *s)

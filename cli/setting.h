@@ -34,6 +34,12 @@ void setting_close(struct setting *s); /* a zeroed struct is fine */
 /* Only the search, for plan. */
 enum status setting_search(struct setting *s, const struct options *o, struct error *err);
 
+/* The prices of s's plan, planned again with one more unit each. */
+enum status setting_replan_prices(struct setting *s, const struct options *o, struct error *err);
+/* The plan for another machine: *out shares s's model, so close s last and only free out's placement. */
+enum status setting_plan_on(struct setting *out, const struct setting *s, const struct hardware *hw, const struct options *o,
+                            struct error *err);
+
 struct run_setting setting_view(const struct setting *s); /* borrows from s */
 
 /* The schedule on the cost model's clock; the caller initialises and frees t. */

@@ -46,6 +46,7 @@ struct lp {
     const struct cost *table; /* borrowed during a solve, with the next three */
     const double *capacity_bytes;
     uint32_t forbid;
+    const struct fraction_range *range; /* borrowed; NULL: 0 to 1 */
     bool elastic;
     int n_entries, row[1 + ENTRIES_MAX], col[1 + ENTRIES_MAX];
     double value[1 + ENTRIES_MAX];
@@ -267,8 +268,11 @@ static void load_columns(struct lp *lp)
 {
     for (int cls = 0; cls < CLASS_COUNT; cls++)
         for (int k = 0; k < lp->n_tiers; k++) {
-            const bool fixed = lp->forbid >> (cls * TIERS_MAX + k) & 1;
-            glp_set_col_bnds(lp->prob, col_fraction(lp, cls, k), fixed ? GLP_FX : GLP_LO, 0, 0);
+            const bool absent = lp->forbid >> (cls * TIERS_MAX + k) & 1;
+            const double low = lp->range && !absent ? lp->range->low[cls][k] : 0, high = absent      ? 0
+                                                                                         : lp->range ? lp->range->high[cls][k]
+                                                                                                     : 1;
+            glp_set_col_bnds(lp->prob, col_fraction(lp, cls, k), low == high ? GLP_FX : high < 1 ? GLP_DB : GLP_LO, low, high);
         }
     for (int p = 0; p < PHASE_COUNT; p++)
         for (int k = 0; k < lp->n_stages; k++) {
@@ -560,6 +564,11 @@ void lp_free(struct lp *lp)
     if (lp->prob)
         glp_delete_prob(lp->prob);
     free(lp);
+}
+
+void lp_limit(struct lp *lp, const struct fraction_range *range)
+{
+    lp->range = range;
 }
 
 /* GLPK gives up with an assertion, not a status, when the last basis has become structurally singular because coefficients

@@ -27,6 +27,12 @@ struct lp;
 enum status lp_new(struct lp **out, int n_tiers, int n_resources, struct error *err);
 void lp_free(struct lp *lp);
 
+/* Further limits on the fractions, within 0 and 1, for all solves that follow. Each class must be able to sum to 1 within them. */
+struct fraction_range {
+    double low[CLASS_COUNT][TIERS_MAX], high[CLASS_COUNT][TIERS_MAX];
+};
+void lp_limit(struct lp *lp, const struct fraction_range *range); /* borrowed; NULL: none */
+
 /* STATUS_DOES_NOT_FIT (with missing_* filled) when no fractions satisfy the capacities. A class tier in `forbid` is fixed at 0:
  * bit (class * TIERS_MAX + tier). */
 enum status lp_solve(struct lp *lp, const struct cost *c, const double capacity_bytes[TIERS_MAX], uint32_t forbid,

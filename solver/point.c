@@ -12,7 +12,10 @@ enum status problem_new(struct problem *pr, const struct arch *a, const struct h
                         const struct search_options *o, struct error *err)
 {
     *pr = (struct problem){.a = a, .hw = hw, .w = w, .o = o};
-    return lp_new(&pr->lp, hw->n_tiers, resource_count(hw), err);
+    const enum status status = lp_new(&pr->lp, hw->n_tiers, resource_count(hw), err);
+    if (status == STATUS_OK)
+        lp_limit(pr->lp, &o->fraction);
+    return status;
 }
 
 void problem_free(struct problem *pr)
@@ -46,6 +49,7 @@ static bool is_open(const struct problem *pr, const struct policy *p)
     return !(o->weight_bits && o->weight_bits != p->weight_bits) && !(o->cache_bits && o->cache_bits != p->cache_bits) &&
            !(p->attention_near_cache && pr->hw->n_computes < 2) &&
            !(o->attention_near_cache >= 0 && o->attention_near_cache != p->attention_near_cache) &&
+           !(p->schedule == SCHEDULE_DIAGONAL && o->schedule < 0) && /* no table bounds a box of its sizes */
            !(o->overlap >= 0 && o->overlap != p->overlap) && !(o->schedule >= 0 && o->schedule != (int)p->schedule);
 }
 
@@ -168,13 +172,20 @@ static uint32_t pin(const struct problem *pr, int cls, int tier)
     return tier < 0 ? 0 : (all & ~(1u << tier)) << (cls * TIERS_MAX);
 }
 
+/* Whether some class cannot sum to 1, or must be where it is forbidden. */
 static bool leaves_no_tier(const struct problem *pr, uint32_t forbid)
 {
-    const uint32_t all = (1u << pr->hw->n_tiers) - 1;
-
-    for (int cls = 0; cls < CLASS_COUNT; cls++)
-        if ((forbid >> (cls * TIERS_MAX) & all) == all)
+    for (int cls = 0; cls < CLASS_COUNT; cls++) {
+        double most = 0;
+        for (int k = 0; k < pr->hw->n_tiers; k++) {
+            const bool absent = forbid >> (cls * TIERS_MAX + k) & 1;
+            if (absent && pr->o->fraction.low[cls][k] > 0)
+                return true;
+            most += absent ? 0 : pr->o->fraction.high[cls][k];
+        }
+        if (most < 1)
             return true;
+    }
     return false;
 }
 
@@ -243,16 +254,32 @@ static void form_add_scaled(struct form *sum, const struct form *f, double scale
             sum->coef[cls][k] += scale * f->coef[cls][k];
 }
 
-static double form_least(const struct form *f, uint32_t forbid, int n_tiers)
+/* The least of a form over the fractions allowed, class by class: everyone's least share first, the rest where it costs least. */
+static double form_least(const struct problem *pr, const struct form *f)
 {
+    const struct fraction_range *range = &pr->o->fraction;
     double least = f->base;
 
     for (int cls = 0; cls < CLASS_COUNT; cls++) {
-        double least_here = INFINITY;
-        for (int k = 0; k < n_tiers; k++)
-            if (!(forbid >> (cls * TIERS_MAX + k) & 1))
-                least_here = fmin(least_here, f->coef[cls][k]);
-        least += least_here;
+        bool full[TIERS_MAX] = {false};
+        double rest = 1;
+        for (int k = 0; k < pr->hw->n_tiers; k++) {
+            full[k] = pr->o->forbid >> (cls * TIERS_MAX + k) & 1;
+            rest -= range->low[cls][k];
+            least += range->low[cls][k] * f->coef[cls][k];
+        }
+        while (rest > 0) {
+            int best = -1;
+            for (int k = 0; k < pr->hw->n_tiers; k++)
+                if (!full[k] && (best < 0 || f->coef[cls][k] < f->coef[cls][best]))
+                    best = k;
+            if (best < 0)
+                break;
+            const double part = fmin(rest, range->high[cls][best] - range->low[cls][best]);
+            least += part * f->coef[cls][best];
+            rest -= part;
+            full[best] = true;
+        }
     }
     return least;
 }
@@ -296,7 +323,7 @@ double point_least_total_s(const struct problem *pr, const struct cost *c, const
             }
         }
     }
-    return form_least(&sum, pr->o->forbid, c->n_tiers);
+    return form_least(pr, &sum);
 }
 
 /* A tier by itself, then all tiers together: if even the least that any placement needs of them exceeds their room, none fits. */
@@ -307,12 +334,12 @@ bool point_cannot_fit(const struct problem *pr, const struct cost *c)
         double room = 0;
         for (int k = 0; c->steps[p] > 0 && k < c->n_tiers; k++) {
             const double capacity = (double)pr->hw->tier[k].capacity_bytes;
-            if (form_least(&c->peak[p][k], pr->o->forbid, c->n_tiers) > capacity * (1 + 1e-9))
+            if (form_least(pr, &c->peak[p][k]) > capacity * (1 + 1e-9))
                 return true;
             form_add_scaled(&all, &c->peak[p][k], 1, c->n_tiers);
             room += capacity;
         }
-        if (form_least(&all, pr->o->forbid, c->n_tiers) > room * (1 + 1e-9))
+        if (form_least(pr, &all) > room * (1 + 1e-9))
             return true;
     }
     return false;

@@ -35,6 +35,9 @@ struct search_state {
 void search_options_default(struct search_options *o)
 {
     *o = (struct search_options){.attention_near_cache = -1, .schedule = -1, .overlap = -1, .tolerance = 1e-4};
+    for (int c = 0; c < CLASS_COUNT; c++)
+        for (int k = 0; k < TIERS_MAX; k++)
+            o->fraction.high[c][k] = 1;
 }
 
 /* -- the best few --------------------------------------------------------------------------------------------------- */
@@ -437,6 +440,12 @@ static enum status check_options(const struct search_options *o, int64_t max_blo
     if (gpu * n > max_block)
         return error_set(err, STATUS_INVALID, "batch size: expected at most %lld sequences in a block, found %lld x %lld",
                          (long long)max_block, (long long)gpu, (long long)n);
+    if (o->schedule == SCHEDULE_DIAGONAL && !(o->gpu_batch_size > 0 && o->num_gpu_batches > 0))
+        return error_set(
+            err, STATUS_INVALID,
+            "schedule diagonal: expected both batch sizes fixed (-b, --num-gpu-batches), as no bound covers a range of "
+            "them; found %s open",
+            o->gpu_batch_size > 0 ? "num_gpu_batches" : "gpu_batch_size");
     if ((o->weight_bits != 0 && o->weight_bits != 4 && o->weight_bits != 16) ||
         (o->cache_bits != 0 && o->cache_bits != 4 && o->cache_bits != 16))
         return error_set(err, STATUS_INVALID, "bits: expected 4 or 16, or 0 to search, found %d for weights and %d for the cache",

@@ -7,14 +7,15 @@
 
 struct search_options {
     int gpu_batch_size, num_gpu_batches; /* > 0: fixed; 0: searched */
-    int64_t max_block;           /* most sequences in a block: 0 = 65536. Fewer sequences to serve means a smaller block */
-    double max_latency_s;        /* 0: none. Latency of the whole block */
-    int weight_bits, cache_bits; /* 16 or 4: fixed; 0: searched; */
-    int attention_near_cache;    /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
-    int schedule, overlap;       /* enum schedule_kind, 0 or 1: fixed; -1: searched */
-    int prefetch;                /* weight ring depth: 0 = 3 */
-    double tolerance;            /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
-    uint32_t forbid;             /* class/tier pairs fixed at 0, as in lp_solve */
+    int64_t max_block;              /* most sequences in a block: 0 = 65536. Fewer sequences to serve means a smaller block */
+    double max_latency_s;           /* 0: none. Latency of the whole block */
+    int weight_bits, cache_bits;    /* 16 or 4: fixed; 0: searched; */
+    int attention_near_cache;       /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
+    int schedule, overlap;          /* enum schedule_kind, 0 or 1: fixed; -1: searched */
+    int prefetch;                   /* weight ring depth: 0 = 3 */
+    double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
+    uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
+    struct fraction_range fraction; /* within these; each class must be able to sum to 1 */
     /* Turns relaxed fractions into what can be executed and returns its exact peak bytes (placement.h); NULL: the relaxed
      * ones. */
     enum status (*realise)(const struct arch *a, const struct hardware *hw, const struct workload *w, struct policy *p,
@@ -23,9 +24,10 @@ struct search_options {
 void search_options_default(struct search_options *o);
 
 struct shadow_price {
-    char what[48];   /* "ram capacity", "disk->ram bandwidth", "cpu rate" */
-    double per_unit; /* tokens/s per GiB, per GB/s, or per 1 % of a compute rate */
-    char unit[16];   /* "GiB", "GB/s", "1 %" */
+    char what[48];    /* "ram capacity", "disk->ram bandwidth", "cpu rate" */
+    double per_unit;  /* tokens/s per GiB, per GB/s, or per 1 % of a compute rate */
+    char unit[16];    /* "GiB", "GB/s", "1 %" */
+    double replanned; /* tokens/s gained by one more unit when all is planned again; 0 until replan_prices (replan.h) */
 };
 
 struct plan {

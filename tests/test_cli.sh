@@ -139,6 +139,23 @@ if has plan; then
         awk 'NR > 1 && !($1 < l && $2 <= t) { bad = 1 } { l = $1; t = $2 } END { exit bad }' && ok "less latency costs throughput" ||
         not_ok "less latency costs throughput" "$(head -n 2 "$work/out")"
     bad "a front of one point" 1 '^ballast: plan: --pareto' plan -m opt-1.3b -H t4-gcp --pareto 1
+    opt="plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 64"
+    good "variables fixed" '^policy: --gpu-batch-size 8 --num-gpu-batches 3 --percent "50 50 100 0 0 100" --compress-weight --schedule row --no-overlap' \
+        $opt --set gbs=8 --set batches=3 --set w.gpu=50% --set c.gpu=100% --set h.gpu=0% --set h.disk=0% --set w.disk=0% --set weight_bits=4 \
+        --set cache_bits=16 --set attention=gpu --set schedule=row --set overlap=off
+    good "a fraction in a range" '^proof: of ' $opt --set w.cpu=20%-40%
+    good "what if" '"gain_percent": [1-9]' $opt -o json --what-if gpu.capacity=24GiB --what-if "cpu->gpu=24GB/s" --what-if gpu.rate=2
+    bad "what if of an unknown part" 1 '^ballast: plan: .*gpu.price' $opt --what-if gpu.price=2
+    bad "an unknown variable" 1 '^ballast: plan: --set: expected gbs, .* found "w.ram"$' $opt --set w.ram=5%
+    bad "a negative size" 1 '^ballast: plan: --set gbs: expected a whole number from 1 to 65536, found "-3"$' $opt --set gbs=-3
+    bad "a negative percentage" 1 '^ballast: plan: --set w.gpu: expected a percentage' $opt --set w.gpu=-5%
+    bad "a flag against a fix" 1 '^ballast: plan: --set gbs: expected what is fixed already \(4\), found "8"$' $opt -b 4 --set gbs=8
+    bad "a fix against a fix" 1 '^ballast: plan: --set cache_bits: ' $opt --set cache_bits=4 --set cache_bits=16
+    bad "more than all" 1 '^ballast: plan: --set w.cpu=50%: expected at most 100 % of the weights' $opt --set w.gpu=60% --set w.cpu=50%
+    bad "less than all" 1 '^ballast: plan: --set w.disk=10%: expected ' $opt --set w.gpu=10% --set w.cpu=10% --set w.disk=10%
+    bad "the diagonal over open sizes" 1 '^ballast: plan: schedule diagonal: expected both batch sizes fixed' $opt --set schedule=diagonal
+    bad "an empty space" 1 '^ballast: plan: batch size: expected at most 64' $opt --set gbs=65
+    bad "a fix of a given policy" 1 '^ballast: predict: --set gbs=4: ' predict -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" --set gbs=4
     bad "a plan with a fixed placement" 1 '^ballast: plan: --percent' plan -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0"
 fi
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "tests/machine.h"
 
 #define EVERYTHING (~0u & ~(unsigned)OPTION_FILE)
 
@@ -303,16 +304,17 @@ Test(options, a_search_takes_what_is_fixed_and_leaves_the_rest_open)
 {
     struct options o;
     struct search_options s;
+    const struct hardware hw = test_machine(3, "f32");
     struct error err = {0};
     GOOD(&o, "-b", "8", "--compress-weight", "--no-cpu-cache-compute", "--latency", "60");
-    cr_assert_eq(options_search(&o, &s, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(options_search(&o, &hw, &s, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(s.gpu_batch_size, 8);
     cr_assert_eq(s.num_gpu_batches, 0);
     cr_assert_eq(s.weight_bits, 4);
     cr_assert_eq(s.attention_near_cache, 0);
     cr_assert_eq(s.max_latency_s, 60);
     GOOD(&o, "--percent", "100 0 100 0 100 0");
-    cr_assert_eq(options_search(&o, &s, &err), STATUS_INVALID);
+    cr_assert_eq(options_search(&o, &hw, &s, &err), STATUS_INVALID);
     cr_assert(strstr(err.text, "--percent"));
 }
 

@@ -7,6 +7,7 @@
 #include "model/placement.h"
 #include "solver/exhaustive.h"
 #include "solver/point.h"
+#include "solver/replan.h"
 #include "solver/search.h"
 #include "tests/failing_allocations.h"
 #include "tests/planner_cases.h"
@@ -170,6 +171,49 @@ Test(search, what_is_fixed_stays_fixed)
     cr_assert_not(p.policy.overlap);
     cr_assert_eq(p.policy.fraction[CLASS_CACHE][1], 0);
     arch_free(&a);
+}
+
+/* Fixing fractions to what the free plan chose changes nothing; fixing them elsewhere is kept, and never better. */
+Test(search, fractions_stay_within_what_is_fixed)
+{
+    int kept = 0;
+
+    seed_from_environment("fractions_stay_within_what_is_fixed");
+    for (int i = 0; i < 60; i++) {
+        const int n_tiers = 2 + i % 2, cls = pick(CLASS_COUNT), k = pick(n_tiers);
+        const struct hardware hw = random_machine(n_tiers);
+        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        struct search_options o = random_options();
+        struct arch a;
+        struct plan free_plan, p;
+        small_arch(&a, 64, 2, 256);
+        o.forbid = 0;
+        if (search(&a, &hw, &w, &o, &free_plan, NULL) == STATUS_OK) {
+            const double best = free_plan.relaxed_throughput_tok_s;
+            for (int c = 0; c < CLASS_COUNT; c++)
+                for (int t = 0; t < n_tiers; t++) {
+                    o.fraction.low[c][t] = fmax(0, free_plan.policy.fraction[c][t] - 1e-9);
+                    o.fraction.high[c][t] = fmin(1, free_plan.policy.fraction[c][t] + 1e-9);
+                }
+            p = plan_of(&a, &hw, &w, &o);
+            cr_assert_float_eq(p.relaxed_throughput_tok_s, best, 1e-6 * best, "machine %d", i);
+            for (int c = 0; c < CLASS_COUNT; c++)
+                for (int t = 0; t < n_tiers; t++) {
+                    o.fraction.low[c][t] = 0;
+                    o.fraction.high[c][t] = 1;
+                }
+            o.fraction.low[cls][k] = uniform() * 0.5;
+            o.fraction.high[cls][k] = o.fraction.low[cls][k] + (i % 3 ? 0.1 : 0);
+            if (search(&a, &hw, &w, &o, &p, NULL) == STATUS_OK) {
+                cr_assert_geq(p.policy.fraction[cls][k], o.fraction.low[cls][k] - 1e-9, "machine %d", i);
+                cr_assert_leq(p.policy.fraction[cls][k], o.fraction.high[cls][k] + 1e-9, "machine %d", i);
+                cr_assert_leq(p.relaxed_throughput_tok_s, best * (1 + 1e-9), "machine %d", i);
+                kept++;
+            }
+        }
+        arch_free(&a);
+    }
+    cr_assert_gt(kept, 20, "%d fixed plans fit", kept);
 }
 
 Test(search, the_block_is_as_large_as_helps_but_not_larger_than_asked)
@@ -406,6 +450,36 @@ Test(search, prices_tell_what_a_little_more_would_bring)
     more = hw;
     more.link[0].read_bytes_per_s = flat(1.0001e9); /* 0.0001 GB/s more */
     assert_price(&a, &more, &w, &o, &p, "disk->ram bandwidth", 1e-4);
+    arch_free(&a);
+}
+
+Test(search, planning_again_stands_beside_the_price)
+{
+    struct arch a;
+    struct hardware hw, more;
+    struct workload w;
+    struct search_options o;
+    struct plan p;
+
+    disk_bound(&a, &hw, &w, &o);
+    o.tolerance = 1e-6;
+    o.max_block = 32;
+    p = plan_of(&a, &hw, &w, &o);
+    cr_assert_eq(replan_prices(&a, &hw, &w, &o, &p, NULL), STATUS_OK);
+    const double before = p.relaxed_throughput_tok_s;
+    for (int i = 0; i < p.n_prices; i++) {
+        more = hw;
+        if (strcmp(p.price[i].what, "ram capacity") == 0)
+            more.tier[0].capacity_bytes += 1LL << 30;
+        else if (strcmp(p.price[i].what, "disk->ram bandwidth") == 0)
+            more.link[0].read_bytes_per_s = flat(2e9); /* 1 GB/s and 1 GB/s more */
+        else
+            continue;
+        const double gain = plan_of(&a, &more, &w, &o).relaxed_throughput_tok_s - before;
+        cr_assert_gt(gain, 0);
+        cr_assert_float_eq(p.price[i].replanned, gain, 3e-6 * (before + gain), "%s", p.price[i].what);
+    }
+    cr_assert_float_eq(price_of(&p, "disk capacity"), 0, 1e-12);
     arch_free(&a);
 }
 
