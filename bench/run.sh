@@ -23,4 +23,5 @@ measure roofline bench/roofline.sh
 measure predict bench/predict.sh
 measure opt13b bench/opt13b.sh
 measure plan175b bench/plan.sh
+measure plan taskset -c 0 build/bench/bench_plan
 measure peers bench/peers/run.sh
