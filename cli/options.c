@@ -354,17 +354,23 @@ static int take_switch(int argc, char **argv)
     return 1;
 }
 
+/* Options that may be repeated REPEATS_MAX times. */
+static enum status keep_text(const struct option_spec *s, const char *text, const char **list, int *n, struct error *err)
+{
+    if (*n == REPEATS_MAX) {
+        return wrong_value(s, "at most 16 of them", text, err);
+    }
+    list[(*n)++] = text;
+    return STATUS_OK;
+}
+
 static enum status add_budget(const struct option_spec *s, const char *text, struct options *o, struct error *err)
 {
     const char *equals = strchr(text, '=');
     if (!equals || equals == text || equals[1] == '\0') {
         return wrong_value(s, "TIER=SIZE such as gpu=16GiB", text, err);
     }
-    if (o->n_budgets == BUDGETS_MAX) {
-        return wrong_value(s, "at most 8 budgets", text, err);
-    }
-    o->budget[o->n_budgets++] = text;
-    return STATUS_OK;
+    return keep_text(s, text, o->budget, &o->n_budgets, err);
 }
 
 static enum status add_scale(const struct option_spec *s, const char *text, struct options *o, struct error *err)
@@ -374,11 +380,7 @@ static enum status add_scale(const struct option_spec *s, const char *text, stru
     if (!equals || equals == text || !(strtod(equals + 1, &end) > 0) || *end || !isfinite(strtod(equals + 1, NULL))) {
         return wrong_value(s, "NAME=FACTOR with a factor above 0, such as \"disk->ram=2\"", text, err);
     }
-    if (o->n_scales == SCALES_MAX) {
-        return wrong_value(s, "at most 8 of them", text, err);
-    }
-    o->scale[o->n_scales++] = text;
-    return STATUS_OK;
+    return keep_text(s, text, o->scale, &o->n_scales, err);
 }
 
 static enum status add_change(const struct option_spec *s, const char *text, struct options *o, struct error *err)
@@ -387,11 +389,7 @@ static enum status add_change(const struct option_spec *s, const char *text, str
     if (!equals || equals == text || equals[1] == '\0') {
         return wrong_value(s, "FIELD=VALUE such as gpu.capacity=24GiB", text, err);
     }
-    if (o->n_changes == CHANGES_MAX) {
-        return wrong_value(s, "at most 16 of them", text, err);
-    }
-    o->change[o->n_changes++] = text;
-    return STATUS_OK;
+    return keep_text(s, text, o->change, &o->n_changes, err);
 }
 
 static enum status add_text(const struct option_spec *s, const char *text, const char **list, int *n, int max, struct error *err)
@@ -457,17 +455,9 @@ static enum status set_option(struct options *o, const struct option_spec *s, co
                    ? STATUS_OK
                    : wrong_value(s, s->value, value, err);
     case KIND_FIX:
-        if (o->n_fixes == FIXES_MAX) {
-            return wrong_value(s, "at most 16 of them", value, err);
-        }
-        o->fix[o->n_fixes++] = value; /* read when the machine's tiers are known */
-        return STATUS_OK;
+        return keep_text(s, value, o->fix, &o->n_fixes, err); /* read when the machine's tiers are known */
     case KIND_WHAT_IF:
-        if (o->n_what_ifs == FIXES_MAX) {
-            return wrong_value(s, "at most 16 of them", value, err);
-        }
-        o->what_if[o->n_what_ifs++] = value;
-        return STATUS_OK;
+        return keep_text(s, value, o->what_if, &o->n_what_ifs, err);
     case KIND_PERCENT:
         return take_percent(s, value, o, argc, argv, err);
     case KIND_NOISE:

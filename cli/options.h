@@ -55,10 +55,7 @@ struct command_usage {
     unsigned groups;       /* enum option_group */
 };
 
-#define BUDGETS_MAX   8
-#define SCALES_MAX    8
-#define FIXES_MAX     16
-#define CHANGES_MAX   16
+#define REPEATS_MAX   16 /* of one option */
 #define BOUNDS_MAX    32
 #define HOLD_OUTS_MAX 64
 
@@ -66,12 +63,12 @@ struct options {
     const char *command;
     const char *model, *hardware;
     int n_budgets;
-    const char *budget[BUDGETS_MAX]; /* "gpu=16GiB" */
+    const char *budget[REPEATS_MAX]; /* "gpu=16GiB" */
     int n_changes;
-    const char *change[CHANGES_MAX]; /* "gpu.capacity=24GiB" */
+    const char *change[REPEATS_MAX]; /* "gpu.capacity=24GiB" */
     const char *page_cache;          /* "30GiB"; NULL: none */
     int n_scales;
-    const char *scale[SCALES_MAX];     /* "disk->ram=0.5" */
+    const char *scale[REPEATS_MAX];    /* "disk->ram=0.5" */
     int64_t prompt_tokens, gen_tokens; /* 512, 32 */
     int64_t sequences;                 /* 0: one block */
 
@@ -82,12 +79,12 @@ struct options {
     const char *schedule;                                            /* a name of schedule_named; NULL: not given */
 
     int n_what_ifs;
-    const char *what_if[FIXES_MAX]; /* "gpu.capacity=24GiB" */
+    const char *what_if[REPEATS_MAX]; /* "gpu.capacity=24GiB" */
     int n_fixes;
-    const char *fix[FIXES_MAX]; /* "gbs=48", "w.gpu=20%" */
-    double latency_s;           /* 0: no limit */
-    int64_t max_block;          /* 0: no limit */
-    int64_t pareto;             /* points of the front; 0: only the best */
+    const char *fix[REPEATS_MAX]; /* "gbs=48", "w.gpu=20%" */
+    double latency_s;             /* 0: no limit */
+    int64_t max_block;            /* 0: no limit */
+    int64_t pareto;               /* points of the front; 0: only the best */
     bool noise;
     uint64_t noise_seed;
     int64_t replays; /* of --noise */

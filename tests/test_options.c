@@ -208,9 +208,10 @@ Test(options, a_budget_without_a_tier)
 }
 Test(options, too_many_budgets)
 {
-    REFUSED(EVERYTHING, "--budget: expected at most 8 budgets, found \"a=9GiB\"", "--budget", "a=1GiB", "--budget", "a=2GiB",
+    REFUSED(EVERYTHING, "--budget: expected at most 16 of them, found \"a=17GiB\"", "--budget", "a=1GiB", "--budget", "a=2GiB",
             "--budget", "a=3GiB", "--budget", "a=4GiB", "--budget", "a=5GiB", "--budget", "a=6GiB", "--budget", "a=7GiB",
-            "--budget", "a=8GiB", "--budget", "a=9GiB");
+            "--budget", "a=8GiB", "--budget", "a=9GiB", "--budget", "a=10GiB", "--budget", "a=11GiB", "--budget", "a=12GiB",
+            "--budget", "a=13GiB", "--budget", "a=14GiB", "--budget", "a=15GiB", "--budget", "a=16GiB", "--budget", "a=17GiB");
 }
 Test(options, an_unknown_format)
 {
