@@ -1,11 +1,14 @@
 /* A runtime that waits at every turn, against arithmetic by hand: OPT-125M's shape on a machine with round rates. */
+#define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "model/cost.h"
+#include "model/data.h"
 #include "model/placement.h"
 #include "tests/machine.h"
 
@@ -177,4 +180,53 @@ Test(turns, a_box_bounds_the_turns_of_its_points)
     }
     cr_assert_gt(tight, 100, "only %d of 400 bounds are above a tenth: the test should see bounds that say something", tight);
     arch_free(&a);
+}
+
+/* -- the key of a profile -------------------------------------------------------------------------------------------------- */
+
+/* The built-in profile with the first `old` replaced. */
+static enum status parse_edited(const char *old, const char *new, struct hardware *hw, struct error *err)
+{
+    size_t n = 0, used;
+    const char *text = data_find("hardware", "t4-flexgen", &n), *at = memmem(text, n, old, strlen(old));
+    char *edited = malloc(n + strlen(new) + 1);
+    cr_assert(at && edited);
+    used = (size_t)sprintf(edited, "%.*s%s", (int)(at - text), text, new);
+    memcpy(edited + used, at + strlen(old), n - (size_t)(at - text) - strlen(old));
+    enum status status = hardware_parse(hw, "box.json", edited, n - strlen(old) + strlen(new), err);
+    free(edited);
+    return status;
+}
+
+Test(turns, a_bad_runtime_gets_one_clear_line)
+{
+    static const char *const bad[][3] = {
+        {"\"waits\": \"turn\"", "\"waits\": \"layer\"", "key 'runtime.waits': expected one of \"turn\", found \"layer\""},
+        {"\"waits\": \"turn\", ", "", "key 'runtime.waits': expected"},
+        {"\"staging\": \"", "\"staging\": \"0 GB/s\", \"stage\": \"", "the unknown key 'stage'"},
+        {"\"dequantise\": \"", "\"dequantise\": \"x", "key 'runtime.dequantise': expected a rate such as \"12.1 GB/s\""},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct hardware hw;
+        struct error err = {0};
+        cr_assert_eq(parse_edited(bad[i][0], bad[i][1], &hw, &err), STATUS_INVALID, "taken: %s", bad[i][1]);
+        cr_assert(strstr(err.text, bad[i][2]), "%s", err.text);
+    }
+}
+
+Test(turns, a_saved_runtime_loads_again)
+{
+    char path[] = "/tmp/ballast-turns-XXXXXX";
+    int fd = mkstemp(path);
+    struct hardware hw, again;
+    struct error err = {0};
+    cr_assert_geq(fd, 0);
+    close(fd);
+    cr_assert_eq(hardware_load(&hw, "t4-flexgen", &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(hardware_save(&hw, path, "test", &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(hardware_load(&again, path, &err), STATUS_OK, "%s", err.text);
+    unlink(path);
+    CLOSE(again.runtime.staging_bytes_per_s, hw.runtime.staging_bytes_per_s);
+    CLOSE(again.runtime.pageable_write_bytes_per_s, hw.runtime.pageable_write_bytes_per_s);
+    CLOSE(again.runtime.dequantise_bytes_per_s, hw.runtime.dequantise_bytes_per_s);
 }
