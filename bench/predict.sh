@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Predicted against measured: 12 policies x 2 shapes, with one profile taken before. Nothing here is used to fit anything.
 # Every policy runs ROUNDS times, once in each pass over all of them, so that a slow spell of the machine does not fall on one
-# policy; a row has the median run, and the slowest and fastest.
+# policy; a row has the median run, and the slowest and fastest. predicted_low and _high are the error bar, from the profile's spreads;
+# relative_error is that of the prediction itself.
 #
 #   bench/predict.sh > bench/results/predict-MACHINE.csv
 set -euo pipefail
@@ -50,7 +51,7 @@ for round in $(seq "$rounds"); do
     done
 done
 
-echo "time,machine,model,policy,prompt,gen,rounds,predicted_tok_s,measured_tok_s,slowest_tok_s,fastest_tok_s,relative_error,predicted_prefill_s,measured_prefill_s,predicted_decode_s,measured_decode_s,planned_peak_ram_bytes,measured_peak_ram_bytes,steal_share"
+echo "time,machine,model,policy,prompt,gen,rounds,predicted_tok_s,predicted_low_tok_s,predicted_high_tok_s,measured_tok_s,slowest_tok_s,fastest_tok_s,relative_error,predicted_prefill_s,measured_prefill_s,predicted_decode_s,measured_decode_s,planned_peak_ram_bytes,measured_peak_ram_bytes,steal_share"
 for name in "${shapes[@]}"; do
     directory=$(model "$name")
     for i in "${!policies[@]}"; do
@@ -59,10 +60,10 @@ for name in "${shapes[@]}"; do
         "$ballast" predict "${args[@]}" $flags -o csv >"$out/predicted.csv"
         p() { column "$1" <"$out/predicted.csv"; }
         sort -t, -g "$out/predict-$name-$i.runs" | awk -F, -v head="$(stamp),$machine,$name,\"$(p policy)\",$prompt,$gen,$rounds" \
-            -v tok="$(p throughput_tok_s)" -v prefill="$(p prefill_s)" -v decode="$(p decode_s)" -v peak="$(p peak_bytes.ram)" '
+            -v tok="$(p throughput_tok_s)" -v low="$(p throughput_low_tok_s)" -v high="$(p throughput_high_tok_s)" -v prefill="$(p prefill_s)" -v decode="$(p decode_s)" -v peak="$(p peak_bytes.ram)" '
             { t[NR] = $1; a[NR] = $2; d[NR] = $3; b[NR] = $4; s[NR] = $5 }
             END { k = int((NR + 1) / 2)
-                  printf "%s,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.0f,%.0f,%s\n", head, tok, t[k], t[1], t[NR], (tok - t[k]) / t[k], prefill,
+                  printf "%s,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.4f,%.0f,%.0f,%s\n", head, tok, low, high, t[k], t[1], t[NR], (tok - t[k]) / t[k], prefill,
                          a[k], decode, d[k], peak, b[k], s[k] }'
     done
 done
