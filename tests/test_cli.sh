@@ -299,6 +299,14 @@ if has run && has simulate; then
     else
         echo "ok - plot of two traces # SKIP gnuplot is not installed"
     fi
+    status=0
+    "$ballast" run -m tests/fixtures/opt-tiny-pre -H t4-gcp -p 8 -n 4 --percent "0 100 0 100 0 100" -b 1 --num-gpu-batches 1 \
+        --scratch-dir "$work" >/dev/null 2>"$work/err" || status=$?
+    if [ $status -eq 1 ] && grep -q "^ballast: run: compute 'gpu' keeps hidden states in f16" "$work/err"; then
+        ok "run on a profile with hidden states in f16"
+    else
+        not_ok "run on a profile with hidden states in f16" "exit $status: $(tail -n 1 "$work/err")"
+    fi
     bad "run of a preset without weights" 1 '^ballast: run: .*opt-1\.3b has no weights' run -m opt-1.3b "${setting[@]:2:2}" -p 8 -n 4
     status=0
     echo '{"tokens": [5, 6, 7], "id": "a"}' >"$work/prompts.jsonl"

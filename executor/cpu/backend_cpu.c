@@ -41,6 +41,12 @@ static enum status backend_open(struct backend_state **out, const struct backend
     *out = NULL;
     if (!b)
         return error_set(err, STATUS_RUNTIME, "out of memory");
+    if (o->unit->activation != FORMAT_F32) { /* the placement left half the room for them */
+        free(b);
+        return error_set(err, STATUS_INVALID,
+                         "compute '%s' keeps hidden states in %s, the CPU backend in f32: run with a profile of this machine",
+                         o->unit->name, format_name(o->unit->activation));
+    }
     b->a = a;
     b->math = strcmp(o->unit->math, "f32") == 0 ? MATH_F32 : MATH_BF16;
     b->cache = o->cache;
