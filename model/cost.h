@@ -26,7 +26,7 @@ struct form {
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
 
 /* Seconds of a step of a phase in which `row` waits for `cause`: both are resources. */
-#define FILLS_MAX 8
+#define FILLS_MAX 12
 struct fill {
     int phase, row, cause;
     struct form s;

@@ -30,8 +30,16 @@ static void first_weights(struct cost *c, const struct arch *a, const struct har
     }
 }
 
+/* `s` for what lives below the first tier. */
+static void below(struct form *f, const struct hardware *hw, double s)
+{
+    for (int home = 1; home < hw->n_tiers; home++)
+        f->coef[CLASS_CACHE][home] = s;
+}
+
 /* From the last batch's attention on the second unit to the first one's in the next layer: the result goes up, the output projection, the MLP of
- * all batches, the next queries and keys, and these go down. */
+ * all batches, the next queries and keys with the attention over what is at home, and these go down. Alone, a batch has the first unit wait for
+ * the second in the same way. */
 static void near_chain(struct cost *c, const struct arch *a, const struct hardware *hw, const struct policy *p, double visible)
 {
     const struct compute *gpu = &hw->compute[0];
@@ -39,23 +47,29 @@ static void near_chain(struct cost *c, const struct arch *a, const struct hardwa
     bool row = p->schedule == SCHEDULE_ROW;
     int batch = p->gpu_batch_size, batches = row ? 1 : p->num_gpu_batches;
     const struct layer *attention = first_of(a, LAYER_ATTENTION), *mlp = first_of(a, LAYER_MLP);
-    double chains = row ? p->num_gpu_batches : 1, layers = 0, on_gpu, up, down;
+    double chains = row ? p->num_gpu_batches : 1, layers = 0, on_gpu, at_home, up, down;
     if (!attention || !mlp)
         return;
     for (int i = 0; i < a->n_layers; i++)
         layers += a->layer[i].kind == LAYER_ATTENTION;
-    on_gpu = cost_layer_s(gpu, a, attention, weights, cache, batch, 1, visible) -
-             cost_attend_s(gpu, attention, cache, batch, 1, visible) +
+    chains *= layers;
+    at_home = cost_attend_s(gpu, attention, cache, batch, 1, visible);
+    on_gpu = cost_layer_s(gpu, a, attention, weights, cache, batch, 1, visible) - at_home +
              batches * cost_layer_s(gpu, a, mlp, weights, cache, batch, 1, visible);
     up = (double)batch * (double)(a->heads * a->head_dim) * 4;
     down = up + (double)batch * (double)attention->state_per_token * 4;
-    const int causes[] = {resource_compute(hw, 0), resource_link_read(0), resource_link_write(0)};
-    const double s[] = {on_gpu, cost_transfer_s(hw, 0, false, up), cost_transfer_s(hw, 0, true, down)};
-    for (int i = 0; i < 3; i++) {
-        struct form *wait = add(c, PHASE_DECODE, resource_compute(hw, 1), causes[i]);
-        for (int home = 1; home < hw->n_tiers; home++)
-            wait->coef[CLASS_CACHE][home] = chains * layers * s[i];
-    }
+    const int gpu_row = resource_compute(hw, 0), cpu_row = resource_compute(hw, 1);
+    struct form *wait = add(c, PHASE_DECODE, cpu_row, gpu_row);
+    wait->base = chains * on_gpu;
+    wait->coef[CLASS_CACHE][0] = chains * at_home;
+    below(add(c, PHASE_DECODE, cpu_row, resource_link_read(0)), hw, chains * cost_transfer_s(hw, 0, false, up));
+    below(add(c, PHASE_DECODE, cpu_row, resource_link_write(0)), hw, chains * cost_transfer_s(hw, 0, true, down));
+    if (batches > 1) /* the first unit projects one batch while the other is attended to */
+        return;
+    below(add(c, PHASE_DECODE, gpu_row, resource_link_read(0)), hw, chains * cost_transfer_s(hw, 0, false, up));
+    below(add(c, PHASE_DECODE, gpu_row, resource_link_write(0)), hw, chains * cost_transfer_s(hw, 0, true, down));
+    below(add(c, PHASE_DECODE, gpu_row, cpu_row), hw,
+          chains * (hw->compute[1].launch_s + cost_attend_s(&hw->compute[1], attention, cache, batch, 1, visible)));
 }
 
 void fill_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p)

@@ -226,6 +226,15 @@ Test(cost, attention_near_the_cache_is_a_chain_when_there_is_one_batch)
                   cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 4, 1, 34.5);
     double mlp = cost_layer_s(&hw.compute[0], &a, &a.layer[2], FORMAT_F16, FORMAT_F16, 4, 1, 34.5);
     CLOSE(form_at(&row, p.fraction), 12 * (attend + moved + rest + mlp));
+    /* Three sequences at home: the second unit waits for the first to attend over them, and has and gets a quarter. */
+    p.fraction[CLASS_CACHE][0] = 0.75;
+    p.fraction[CLASS_CACHE][1] = 0.25;
+    double home = 0.75 * cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 4, 1, 34.5);
+    CLOSE(form_at(&row, p.fraction), 12 * (0.25 * (attend + moved) + home + rest + mlp));
+    /* The first one waits for the quarter, and does what else the step has: the embedding and the head. */
+    const int gpu = resource_compute(&hw, 0);
+    cost_row(&c, PHASE_DECODE, 0, gpu, &row);
+    CLOSE(form_at(&row, p.fraction), form_at(&c.busy[PHASE_DECODE][gpu], p.fraction) + 12 * 0.25 * (attend + moved));
     arch_free(&a);
 }
 
