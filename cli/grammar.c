@@ -233,7 +233,11 @@ static enum status scan_quantities(const char *what, const char *item, struct qu
 static enum status append_text(struct text_list *l, const char *text, const char *what, struct error *err)
 {
     char *copy = l->n < LIST_MAX ? strdup(text) : NULL;
-    char **grown = copy ? realloc(l->value, (l->n + 1) * sizeof *grown) : NULL;
+    char **grown = l->value;
+    if (copy && (l->n & (l->n - 1)) == 0) { /* full at every power of two */
+        grown = realloc(l->value, (l->n ? 2 * l->n : 1) * sizeof *grown);
+    }
+    grown = copy ? grown : NULL;
     if (!grown) {
         free(copy);
         return l->n < LIST_MAX ? error_set(err, STATUS_RUNTIME, "--%s: out of memory for %zu values", what, l->n + 1)
