@@ -38,18 +38,20 @@ static const char *bare_name(const char *name)
     return strncmp(name, option, sizeof option - 1) == 0 ? name + sizeof option - 1 : name;
 }
 
-/* "throughput (tok/s)" for throughput_tok_s; bytes in GiB. */
+/* "throughput (tok/s)" for throughput_tok_s, "latency (s)" for latency_s, "peak ram (GiB)" for peak_bytes.ram. */
 static struct quantity quantity_of(const struct wanted *w)
 {
     struct quantity q = {.scale = 1};
     int stem;
     if (ends(w->name, "_tok_s", &stem))
         snprintf(q.label, sizeof q.label, "%.*s (tok/s)", stem, w->name);
-    else if (ends(w->name, "_s", &stem) || strncmp(w->name, "busy_s.", 7) == 0)
-        snprintf(q.label, sizeof q.label, "%s (s)", w->name);
+    else if (ends(w->name, "_s", &stem))
+        snprintf(q.label, sizeof q.label, "%.*s (s)", stem, w->name);
+    else if (strncmp(w->name, "busy_s.", 7) == 0)
+        snprintf(q.label, sizeof q.label, "busy %s (s)", w->name + 7);
     else if (strncmp(w->name, "peak_bytes.", 11) == 0) {
         q.scale = 1 << 30;
-        snprintf(q.label, sizeof q.label, "%s (GiB)", w->name);
+        snprintf(q.label, sizeof q.label, "peak %s (GiB)", w->name + 11);
     } else
         snprintf(q.label, sizeof q.label, "%s", w->name);
     for (size_t i = 0; i < sizeof shown_units / sizeof *shown_units; i++)
