@@ -344,6 +344,12 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
 
 static enum status check_rates(const struct build *b, struct error *err)
 {
+    for (int i = 0; i < b->a->n_layers; i++) /* the embedding multiplies in f32, whatever the weights are */
+        if (b->a->layer[i].kind == LAYER_EMBED && layer_tensor(&b->a->layer[i], ROLE_PROJECT_IN) &&
+            b->hw->compute[0].matmul[FORMAT_F32].n == 0)
+            return error_set(err, STATUS_INVALID,
+                             "hardware %s: compute '%s' has no matmul rate for f32, in which %s projects its embedding",
+                             b->hw->name, b->hw->compute[0].name, b->a->name);
     for (int u = 0; u < (b->near ? 2 : 1); u++) {
         const struct compute *unit = &b->hw->compute[u];
         enum format weights = u == 0 ? b->products : b->weights, cache = u == 0 ? b->attended : b->cache;

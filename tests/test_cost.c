@@ -252,6 +252,14 @@ Test(cost, a_profile_without_the_needed_rate_is_refused_by_name)
     cr_assert_eq(cost_build(&c, &a, &hw, &w, &p, &err), STATUS_INVALID);
     cr_assert_not_null(strstr(err.text, "q4"), "%s", err.text);
     arch_free(&a);
+    /* OPT-350M projects its embedding in f32 */
+    a = load("opt-350m");
+    policy_default(&p, 2);
+    hw.compute[0].matmul[FORMAT_F32].n = 0;
+    err = (struct error){0};
+    cr_assert_eq(cost_build(&c, &a, &hw, &w, &p, &err), STATUS_INVALID);
+    cr_assert_not_null(strstr(err.text, "f32, in which opt-350m"), "%s", err.text);
+    arch_free(&a);
 }
 
 Test(cost, more_visible_tokens_never_cost_less)
