@@ -83,8 +83,22 @@ static double variance(const struct tally *t)
     return v > 0 ? v : 0; /* round-off */
 }
 
+/* The geometric mean of a curve from `least` on: how fast a round was as a whole. Single rates are looked at for milliseconds and vary far more
+ * than a run of seconds does. */
+static double level(const struct curve *c, double least)
+{
+    double sum = 0;
+    int n = 0;
+    for (int i = 0; i < c->n; i++)
+        if (c->x[i] >= least) {
+            sum += log(c->y[i]);
+            n++;
+        }
+    return n > 0 ? exp(sum / n) : 1;
+}
+
 struct tallies {
-    struct tally disk_read, disk_write, product_many, product_few, attention;
+    struct tally disk_read, disk_write, unit, product; /* of the range that is shown: disk_read and product */
 };
 
 /* -- disk ------------------------------------------------------------------------------------------------------------- */
@@ -221,8 +235,8 @@ static enum status measure_disk(struct disk *d, struct link *l, struct tallies *
     blend_curve(&l->read_bytes_per_s, &read, round);
     blend_curve(&l->write_bytes_per_s, &write, round);
     if (s == STATUS_OK) {
-        count(&tallies->disk_read, curve_at(&read, BUFFER_BYTES));
-        count(&tallies->disk_write, curve_at(&write, BUFFER_BYTES));
+        count(&tallies->disk_read, level(&read, SMALL_BYTES));
+        count(&tallies->disk_write, level(&write, SMALL_BYTES));
     }
     return s;
 }
@@ -313,21 +327,23 @@ static void call_attention(struct bench *b, int64_t i, void *arg)
     attention(b->pool, &SHAPE, &view, c->sequences, c->first, c->tokens, c->pad, b->x, 2048, b->y, b->scratch);
 }
 
-static void measure_attention(struct bench *b, struct compute *unit, enum format cache, struct tally *tally, int round)
+/* The geometric mean of its rates in this round. */
+static double measure_attention(struct bench *b, struct compute *unit, enum format cache, int round)
 {
     static const int32_t pad[8] = {0};
     struct attention_case prefill = {cache, 2, 512, 0, pad};
     double t = time_calls(b, call_attention, &prefill, 0.05);
-    blend(&unit->attention_prefill_flops_per_s, 2 * 4.0 * 2048 * 512 * 513 / 2 / t, round);
+    double rate = 2 * 4.0 * 2048 * 512 * 513 / 2 / t, sum = log(rate);
+    blend(&unit->attention_prefill_flops_per_s, rate, round);
     static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
     for (int i = 0; i < 3; i++) {
         struct attention_case decode = {formats[i], 8, 1, 511, pad};
         double bytes = 8 * 512.0 * 2 * (double)format_vector_bytes(formats[i], 2048);
-        double rate = bytes / time_calls(b, call_attention, &decode, 0.03);
+        rate = bytes / time_calls(b, call_attention, &decode, 0.03);
         blend(&unit->attention_decode_bytes_per_s[formats[i]], rate, round);
-        if (formats[i] == cache)
-            count(tally, rate);
+        sum += log(rate);
     }
+    return exp(sum / 4);
 }
 
 static void call_passes(struct bench *b, int64_t i, void *arg)
@@ -411,12 +427,11 @@ static void describe_compute(struct compute *unit, const struct bench *b)
 static enum status measure_compute(struct bench *b, struct compute *unit, struct tallies *tallies, int round)
 {
     b->round = round;
-    struct curve products = measure_products(b, unit, FORMAT_F16, round);
-    measure_products(b, unit, FORMAT_Q4, round);
-    measure_products(b, unit, FORMAT_F32, round);
-    count(&tallies->product_many, curve_at(&products, 512));
-    count(&tallies->product_few, curve_at(&products, 4));
-    measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, &tallies->attention, round);
+    struct curve f16 = measure_products(b, unit, FORMAT_F16, round);
+    struct curve q4 = measure_products(b, unit, FORMAT_Q4, round), f32 = measure_products(b, unit, FORMAT_F32, round);
+    double attention = measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, round);
+    count(&tallies->product, curve_at(&f16, 512));
+    count(&tallies->unit, pow(level(&f16, 1) * level(&q4, 1) * level(&f32, 1) * attention, 0.25));
     blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.03), round);
     double launch_s = time_calls(b, call_launches, NULL, 0.01);
     unit->launch_s += (launch_s - unit->launch_s) / (round + 1); /* a time already */
@@ -462,9 +477,9 @@ static void set_spreads(struct hardware *hw, const struct tallies *t, struct pro
     struct link *disk = &hw->link[hw->n_tiers - 2];
     disk->read_spread = sqrt(variance(&t->disk_read));
     disk->write_spread = sqrt(variance(&t->disk_write));
-    hw->compute[0].spread = sqrt((variance(&t->product_many) + variance(&t->product_few) + variance(&t->attention)) / 3);
+    hw->compute[0].spread = sqrt(variance(&t->unit));
     if (out)
-        *out = (struct profile_steadiness){t->disk_read.range, t->product_many.range};
+        *out = (struct profile_steadiness){t->disk_read.range, t->product.range};
 }
 
 static void set_tier(struct tier *t, const char *name, enum tier_kind kind, int64_t bytes)

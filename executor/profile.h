@@ -31,8 +31,8 @@ struct profile_options {
 
 /* Fills a profile: {ram, disk}, or {device, ram, disk}. Takes about 3 seconds a round. A rate is that of the mean time over the
  * rounds; a rate by size is that of transfers of this size one after the other as the engine issues them, so latencies are part of
- * it and the latency fields are 0. A spread is the standard deviation over the rounds (of large transfers; of a unit, the root mean square
- * over products of 4 and of 512 rows and attention over a cache); with one round it is not known. */
+ * it and the latency fields are 0. A spread is the standard deviation over the rounds of a round's level: the geometric mean of its large
+ * transfers, or of all products and attention of a unit; with one round it is not known. */
 enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err);
 
 #endif
