@@ -1,5 +1,6 @@
 /* prompts.c - prompts from JSON lines, and results to JSON lines. The formats are described in docs/prompts.md. */
 #include "executor/prompts.h"
+#include "model/mix.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -304,21 +305,13 @@ enum status prompts_load(struct prompts *p, const char *path, const struct token
 
 /* ---- random prompts ---- */
 
-/* The finaliser of SplitMix64, as in sample.c: each token is a hash of its place, so that prompt i is the same for any n. */
-static uint64_t mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
 /* Uniform in [0, range) up to a bias of range / 2^64. */
 static int64_t below(uint64_t x, int64_t range)
 {
     return (int64_t)((unsigned __int128)x * (uint64_t)range >> 64);
 }
 
+/* Each token is a hash of its place, so that prompt i is the same for any n. */
 static bool fill_random(struct prompt *p, int64_t index, int64_t tokens, int64_t first_id, int64_t vocab, uint64_t seed)
 {
     char id[32];
@@ -328,9 +321,9 @@ static bool fill_random(struct prompt *p, int64_t index, int64_t tokens, int64_t
     if (p->id == NULL || p->ids == NULL) {
         return false;
     }
-    const uint64_t row = mix(mix(seed) ^ (uint64_t)index);
+    const uint64_t row = mix_hash(mix_hash(seed) ^ (uint64_t)index);
     for (int64_t k = 0; k < tokens; k++) {
-        p->ids[k] = (int32_t)(first_id + below(mix(row ^ (uint64_t)k), vocab - first_id));
+        p->ids[k] = (int32_t)(first_id + below(mix_hash(row ^ (uint64_t)k), vocab - first_id));
     }
     p->n_ids = tokens;
     return true;

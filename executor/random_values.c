@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "executor/random_weights.h"
+#include "model/mix.h"
 
 #define STANDARD_DEVIATION 0.02
 
@@ -52,22 +53,15 @@ void random_table_fill(struct random_table *t, enum format format)
     }
 }
 
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 uint64_t random_key(uint64_t seed, int tensor)
 {
-    return mix(seed + 0x9e3779b97f4a7c15u * (uint64_t)(tensor + 1));
+    return mix64(seed + MIX_STEP * (uint64_t)(tensor + 1));
 }
 
 /* One draw serves four elements, 16 bits each. */
 static inline uint64_t draw(uint64_t key, uint64_t counter)
 {
-    return mix(key + counter * 0x9e3779b97f4a7c15u);
+    return mix64(key + counter * MIX_STEP);
 }
 
 static inline unsigned pick(uint64_t key, int64_t i)

@@ -9,6 +9,7 @@
  * taken. If every logit is minus infinity or NaN, the answer is token 0.
  */
 #include "executor/sample.h"
+#include "model/mix.h"
 
 #include <assert.h>
 #include <math.h>
@@ -62,19 +63,10 @@ static int32_t first_maximum(const float *logits, int64_t n, float *max)
 
 /* ---- the draw: a hash of the place, not a stream, so that no order of work can change it ---- */
 
-/* The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a permutation that mixes every bit into every other. */
-static uint64_t mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
-
 /* Uniform in [0, 1), a multiple of 2^-53. */
 static double draw(uint64_t seed, int64_t sequence, int64_t position)
 {
-    const uint64_t x = mix(mix(mix(seed) ^ (uint64_t)sequence) ^ (uint64_t)position);
+    const uint64_t x = mix_hash(mix_hash(mix_hash(seed) ^ (uint64_t)sequence) ^ (uint64_t)position);
     return (double)(x >> 11) * 0x1p-53;
 }
 

@@ -4,13 +4,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* SplitMix64 (Steele, Lea and Flood 2014): equidistributed, and a seed is its state. */
+#include "model/mix.h"
+
 static double uniform(uint64_t *state)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return ((double)((z ^ z >> 31) >> 11) + 0.5) * 0x1p-53;
+    return ((double)(mix64(*state += MIX_STEP) >> 11) + 0.5) * 0x1p-53;
 }
 
 /* Box and Muller; the second of the pair is left. */
