@@ -103,6 +103,34 @@ static void *map_region(int64_t bytes)
     return start + head;
 }
 
+enum status arena_reserve(struct arena *a, const struct memory *m, int64_t bytes, struct error *err)
+{
+    void *block = NULL;
+    enum status s = bytes > a->budget_bytes ? over_budget(a, "block", bytes, err) : STATUS_OK;
+
+    if (s == STATUS_OK && bytes > 0)
+        s = m->take(bytes, &block, err);
+    if (s != STATUS_OK)
+        return s;
+    a->memory = m;
+    a->block = block;
+    a->block_bytes = bytes;
+    return STATUS_OK;
+}
+
+/* NULL, with ENOMEM: what is left of the block is too small. */
+static void *carve_region(struct arena *a, int64_t bytes)
+{
+    const int64_t at = a->carved_bytes;
+
+    if (bytes > a->block_bytes - at) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    a->carved_bytes += (int64_t)round_up((uint64_t)bytes, ARENA_ALIGN);
+    return a->block + at;
+}
+
 enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err)
 {
     const enum status s = check_take(a, name, bytes, err);
@@ -114,7 +142,7 @@ enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **
         return s;
     snprintf(region.name, sizeof region.name, "%s", name);
     if (base) {
-        region.base = map_region(bytes);
+        region.base = a->memory ? carve_region(a, bytes) : map_region(bytes);
         if (!region.base)
             return error_errno(err, errno, "%s: region %s of %" PRId64 " bytes", a->tier, name, bytes);
         *base = region.base;
@@ -126,9 +154,9 @@ enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **
     return STATUS_OK;
 }
 
-static void unmap_region(const struct arena_region *r)
+static void unmap_region(const struct arena *a, const struct arena_region *r)
 {
-    if (r->base)
+    if (r->base && !a->memory)
         munmap(r->base, mapped_bytes(r->bytes));
 }
 
@@ -138,7 +166,7 @@ void arena_release(struct arena *a, const char *name)
 
     if (!r)
         return;
-    unmap_region(r);
+    unmap_region(a, r);
     a->used_bytes -= r->bytes;
     a->n_regions--;
     memmove(r, r + 1, (size_t)(&a->region[a->n_regions] - r) * sizeof *r);
@@ -152,7 +180,12 @@ void arena_reset_peak(struct arena *a)
 void arena_free(struct arena *a)
 {
     for (int i = 0; i < a->n_regions; i++)
-        unmap_region(&a->region[i]);
+        unmap_region(a, &a->region[i]);
+    if (a->block)
+        a->memory->give(a->block);
+    a->memory = NULL;
+    a->block = NULL;
+    a->block_bytes = a->carved_bytes = 0;
     a->n_regions = 0;
     a->used_bytes = 0;
 }

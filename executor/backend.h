@@ -1,4 +1,4 @@
-/* backend.h - the seam between the schedule and a compute device: one function table, all entries used.
+/* backend.h - the seam between the schedule and a compute device: one function table, every function of it used.
  *
  * A backend computes layers on buffers it is handed; it owns no weights, cache or hidden states. Shapes are (sequences, tokens, width),
  * row-major. A batch may be split: its hidden states and its cache come in segments of consecutive sequences.
@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "executor/arena.h"
 #include "model/arch.h"
 #include "model/error.h"
 #include "model/hardware.h"
@@ -29,7 +30,7 @@ struct layer_weights {
 
 struct hidden_segment {
     int begin, count; /* sequences of the batch */
-    float *data;      /* (count, tokens, hidden) */
+    void *data;       /* (count, tokens, hidden) in the unit's activation format */
 };
 
 /* Token t of sequence i of the segment: keys at base + t*token_stride + i*sequence_stride, values value_offset further. With pages, the
@@ -57,24 +58,33 @@ struct backend_options {
     const struct compute *unit;
     enum format cache;
     int threads;
-    void *workspace; /* borrowed; laid out as workspace_bytes() counts it, without the logits */
+    int queue;       /* of copy(), on which the unit itself works too */
+    void *workspace; /* borrowed: struct workspace's unit_bytes. Nothing in it is kept from one call to the next. */
     int64_t workspace_bytes;
-    int64_t rows; /* computed at a time */
+    int64_t rows; /* computed at a time, if the workspace holds them */
 };
 
 struct backend_state;
 
+/* Tensors and rows of q, k, v are in memory of the unit's tier, whatever that is; `pad`, `page`, token vectors and logits in the host's. A
+ * computation has ended when its function returns. */
 struct backend {
     const char *name;
+    /* One block for a tier of a device, and for the host tier it copies from and to; NULL: plain memory. */
+    const struct memory *device, *host;
     /* Fails if the workspace is too small for the kernels. */
     enum status (*open)(struct backend_state **out, const struct backend_options *o, struct error *err);
     void (*close)(struct backend_state *b); /* NULL is fine */
-    /* dst and src are memory of any two tiers. */
-    void (*copy)(void *dst, const void *src, int64_t bytes);
-    /* Adds `count` rows of looked-up token vectors (stored format, `stride` bytes apart) into hidden rows row.. of the batch, with
-     * their positions. */
+    /* Starts a copy of `rows` times `bytes` bytes, both `stride` bytes apart; dst and src are memory of any two tiers. Copies of one queue, a
+     * resource's number, are done in order, those of different queues at once. */
+    enum status (*copy)(struct backend_state *b, int queue, void *dst, const void *src, int64_t rows, int64_t bytes,
+                        int64_t stride, struct error *err);
+    /* wait returns when what was started on the queue before the last mark with the same number, 0 or 1, is done. */
+    enum status (*mark)(struct backend_state *b, int queue, int number, struct error *err);
+    enum status (*wait)(struct backend_state *b, int queue, int number, struct error *err);
+    /* Hidden rows row.. of the batch become the `count` token vectors (stored format, one after the other) plus their positions. */
     enum status (*embed)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
-                         int64_t count, const char *vectors, int64_t stride, enum format format, struct error *err);
+                         int64_t count, const void *vectors, enum format format, struct error *err);
     enum status (*attention)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch,
                              struct error *err);
     enum status (*mlp)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err);
@@ -93,5 +103,15 @@ struct backend {
 };
 
 extern const struct backend backend_cpu;
+
+/* A queue of a unit, for who only copies. */
+struct lane {
+    const struct backend *backend;
+    struct backend_state *unit;
+    int queue;
+};
+enum status lane_copy(const struct lane *l, void *dst, const void *src, int64_t bytes, struct error *err); /* starts it */
+enum status lane_wait(const struct lane *l, struct error *err);                                            /* for all so far */
+enum status lane_copy_now(const struct lane *l, void *dst, const void *src, int64_t bytes, struct error *err);
 
 #endif

@@ -12,18 +12,26 @@
 #include "executor/state.h"
 #include "executor/weights.h"
 #include "model/cost.h"
+#include "model/integers.h"
 #include "model/stream.h"
 
-/* A link's thread has its own queue to the disk and at most two operations between begin and finish. */
+/* A link's thread has its own queue to the disk and its own for copies, and at most two operations between begin and finish. */
 struct link_queue {
     struct io *io;
     int64_t job[2];
     int first, n;
 };
 
+/* What lies in the workspace of a tier: model/placement.h, struct workspace. */
+struct workspace_view {
+    char *lookup, *unit;
+    float *near, *logits;
+    struct workspace part;
+};
+
 struct runner {
     struct run_options o;
-    const struct backend *backend;
+    const struct backend *backend[COMPUTES_MAX]; /* of unit 0, which also copies, and of unit 1: the host's processor */
     struct backend_state *unit[COMPUTES_MAX];
     struct arena arena[TIERS_MAX];
     char *region[TIERS_MAX][REGION_COUNT];
@@ -31,11 +39,8 @@ struct runner {
     struct state state;
     struct schedule schedule;
     struct link_queue queue[RESOURCES_MAX];
-    struct io *lookup_io; /* of the compute thread */
-    float *logits;        /* (batches, batch_size, vocab) inside the workspace */
-    char *lookup;         /* token vectors on their way, then scratch for sampling */
-    int64_t lookup_bytes;
-    float *near_upper, *near_lower; /* (2, batch_size, q+k+v) on tiers 0 and 1 */
+    struct io *lookup_io;                              /* of the compute thread */
+    struct workspace_view workspace[TIERS_MAX], *host; /* host: of the tier whose lookup and logits are used */
     int64_t qkv_width;
     /* of the current run of the schedule */
     int64_t block;   /* sequences in it */
@@ -67,26 +72,33 @@ static int32_t token_at(const struct runner *r, int64_t sequence, int step, int6
     return step == 0 ? r->prompt[sequence * w->prompt_tokens + token] : r->tokens[sequence * w->gen_tokens + step - 1];
 }
 
+/* Copies of a resource: its own queue of unit 0. */
+static struct lane lane_of(const struct runner *r, int resource)
+{
+    return (struct lane){r->backend[0], r->unit[0], resource};
+}
+
 /* Hidden states start as token vectors, fetched a workspace-full at a time. */
 static enum status run_embed(struct runner *r, const struct op *op, const struct layer_weights *w, const struct batch *batch,
                              struct error *err)
 {
     const struct arch *a = r->o.setting.arch;
+    struct lane lane = lane_of(r, op->resource);
+    char *vectors = r->host->lookup;
     int64_t stride = weights_lookup_stride(&r->weights), rows = batch->sequences * batch->tokens;
-    int64_t at_once = r->lookup_bytes / (stride + 8);
-    int32_t *ids = (int32_t *)(r->lookup + at_once * stride), *shift = ids + at_once;
+    int64_t at_once = r->host->part.lookup_bytes / (stride + (int64_t)sizeof(int32_t));
+    int32_t *ids = (int32_t *)(vectors + at_once * stride);
     enum status s = STATUS_OK;
     if (at_once < 1)
         return error_set(err, STATUS_INVALID, "a workspace of %lld bytes has no room for a token vector",
-                         (long long)r->lookup_bytes);
+                         (long long)r->host->part.lookup_bytes);
     for (int64_t row = 0; row < rows && s == STATUS_OK; row += at_once) {
         int64_t n = rows - row < at_once ? rows - row : at_once;
         for (int64_t i = 0; i < n; i++)
             ids[i] = token_at(r, first_sequence(r, op) + (row + i) / batch->tokens, op->step, (row + i) % batch->tokens);
-        s = weights_lookup(&r->weights, ids, n, r->lookup, stride, shift, r->lookup_io, err);
-        for (int64_t i = 0; i < n && s == STATUS_OK; i++)
-            s = r->backend->embed(r->unit[0], w, batch, row + i, 1, r->lookup + i * stride + shift[i], stride, a->weight_format,
-                                  err);
+        s = weights_lookup(&r->weights, ids, n, vectors, &lane, r->lookup_io, err);
+        if (s == STATUS_OK)
+            s = r->backend[0]->embed(r->unit[0], w, batch, row, n, vectors, a->weight_format, err);
     }
     return s;
 }
@@ -108,7 +120,7 @@ static void sample_batch(struct runner *r, const struct op *op, float *logits)
     int n = r->o.setting.policy->gpu_batch_size, first = first_sequence(r, op);
     for (int i = 0; i < n; i++)
         accept_token(r, first + i, op->step,
-                     sample_token(&r->o.sampling, logits + i * vocab, vocab, r->first + first + i, op->step, r->lookup));
+                     sample_token(&r->o.sampling, logits + i * vocab, vocab, r->first + first + i, op->step, r->host->lookup));
     if (!stream_ends_pass(r->o.setting.workload, r->o.setting.policy, op->batch, op->step))
         return;
     bool all = true;
@@ -128,7 +140,7 @@ static bool last_layer(const struct runner *r, const struct op *op)
 static float *logits_of(const struct runner *r, const struct op *op)
 {
     const struct policy *p = r->o.setting.policy;
-    return r->logits + (int64_t)(op->batch % p->num_gpu_batches) * p->gpu_batch_size * r->o.setting.arch->vocab;
+    return r->host->logits + (int64_t)(op->batch % p->num_gpu_batches) * p->gpu_batch_size * r->o.setting.arch->vocab;
 }
 
 /* The last position only, or with a logits hook all of them, the last one last. */
@@ -143,7 +155,7 @@ static enum status run_head(struct runner *r, const struct op *op, const struct 
     weights_view(&r->weights, head, 0, &norm);
     enum status s = STATUS_OK;
     for (int64_t t = r->o.logits ? 0 : batch->tokens - 1; t < batch->tokens && s == STATUS_OK; t++) {
-        s = r->backend->head(r->unit[0], w, &norm, batch, t, logits, err);
+        s = r->backend[0]->head(r->unit[0], w, &norm, batch, t, logits, err);
         for (int i = 0; i < batch->sequences && s == STATUS_OK && r->o.logits; i++)
             if (batch->first + t >= batch->pad[i])
                 r->o.logits(r->first + first_sequence(r, op) + i, batch->first + t - batch->pad[i], table->row_begin,
@@ -154,9 +166,9 @@ static enum status run_head(struct runner *r, const struct op *op, const struct 
     return s;
 }
 
-static float *near_rows(float *base, const struct runner *r, const struct op *op)
+static float *near_rows(const struct runner *r, int tier, const struct op *op)
 {
-    return base + (int64_t)(op->batch % 2) * r->o.setting.policy->gpu_batch_size * r->qkv_width;
+    return r->workspace[tier].near + (int64_t)(op->batch % 2) * r->o.setting.policy->gpu_batch_size * r->qkv_width;
 }
 
 static enum status run_compute(struct runner *r, const struct op *op, struct error *err)
@@ -167,8 +179,7 @@ static enum status run_compute(struct runner *r, const struct op *op, struct err
     if (op->kind == OP_ATTEND) {
         batch.pad += home;
         state_view_near(&r->state, op, &batch);
-        return r->backend->attend(r->unit[1], layer_of(r, op), &batch, near_rows(r->near_lower, r, op) + home * r->qkv_width,
-                                  err);
+        return r->backend[1]->attend(r->unit[1], layer_of(r, op), &batch, near_rows(r, 1, op) + home * r->qkv_width, err);
     }
     weights_view(&r->weights, op->layer, op->slot, &w);
     state_view(&r->state, op, &batch);
@@ -176,31 +187,39 @@ static enum status run_compute(struct runner *r, const struct op *op, struct err
     case OP_EMBED:
         return run_embed(r, op, &w, &batch, err);
     case OP_ATTENTION:
-        return r->backend->attention(r->unit[0], &w, &batch, err);
+        return r->backend[0]->attention(r->unit[0], &w, &batch, err);
     case OP_MLP:
-        return r->backend->mlp(r->unit[0], &w, &batch, err);
+        return r->backend[0]->mlp(r->unit[0], &w, &batch, err);
     case OP_HEAD:
         return run_head(r, op, &w, &batch, err);
     case OP_QKV:
-        return r->backend->qkv(r->unit[0], &w, &batch, near_rows(r->near_upper, r, op), err);
+        return r->backend[0]->qkv(r->unit[0], &w, &batch, near_rows(r, 0, op), err);
     default:
-        return r->backend->out(r->unit[0], &w, &batch, near_rows(r->near_upper, r, op), err);
+        return r->backend[0]->out(r->unit[0], &w, &batch, near_rows(r, 0, op), err);
     }
 }
 
 /* Queries, keys and values of the sequences below tier 0 go down; of what comes up only the queries' place matters. */
-static void move_near(struct runner *r, const struct op *op)
+static enum status move_near(struct runner *r, const struct op *op, struct error *err)
 {
     int home = placement_cache_count(r->o.setting.placement, op->layer, op->batch, 0);
-    int64_t from = home * r->qkv_width, n = (r->o.setting.policy->gpu_batch_size - home) * r->qkv_width;
-    float *upper = near_rows(r->near_upper, r, op) + from, *lower = near_rows(r->near_lower, r, op) + from;
-    if (op->kind == OP_SEND_QKV) {
-        r->backend->copy(lower, upper, n * (int64_t)sizeof *upper);
-        return;
-    }
-    int64_t width = r->o.setting.arch->heads * r->o.setting.arch->head_dim;
-    for (int64_t i = 0; i < n; i += r->qkv_width)
-        r->backend->copy(upper + i, lower + i, width * (int64_t)sizeof *upper);
+    int64_t n = r->o.setting.policy->gpu_batch_size - home, row = r->qkv_width * (int64_t)sizeof(float),
+            queries = r->o.setting.arch->heads * r->o.setting.arch->head_dim * (int64_t)sizeof(float);
+    float *upper = near_rows(r, 0, op) + home * r->qkv_width, *lower = near_rows(r, 1, op) + home * r->qkv_width;
+    if (op->kind == OP_SEND_QKV)
+        return r->backend[0]->copy(r->unit[0], op->resource, lower, upper, n, row, row, err);
+    return r->backend[0]->copy(r->unit[0], op->resource, upper, lower, n, queries, row, err);
+}
+
+static enum status begin_transfer(struct runner *r, const struct op *op, int64_t *job, struct error *err)
+{
+    struct lane lane = lane_of(r, op->resource);
+    *job = -1;
+    if (op->kind == OP_SEND_QKV || op->kind == OP_RETURN_ATTENDED)
+        return move_near(r, op, err);
+    if (op->kind == OP_LOAD_WEIGHTS)
+        return weights_load(&r->weights, op, &lane, r->queue[op->resource].io, job, err);
+    return state_move(&r->state, op, &lane, r->queue[op->resource].io, job, err);
 }
 
 static enum status begin(void *context, const struct op *op, struct error *err)
@@ -209,15 +228,9 @@ static enum status begin(void *context, const struct op *op, struct error *err)
     if (op->link < 0)
         return run_compute(r, op, err);
     struct link_queue *q = &r->queue[op->resource];
-    int64_t *job = &q->job[(q->first + q->n++) % 2];
-    *job = -1;
-    if (op->kind == OP_SEND_QKV || op->kind == OP_RETURN_ATTENDED) {
-        move_near(r, op);
-        return STATUS_OK;
-    }
-    if (op->kind == OP_LOAD_WEIGHTS)
-        return weights_load(&r->weights, op, r->backend, q->io, job, err);
-    return state_move(&r->state, op, r->backend, q->io, job, err);
+    int number = (q->first + q->n++) % 2;
+    enum status s = begin_transfer(r, op, &q->job[number], err);
+    return s == STATUS_OK ? r->backend[0]->mark(r->unit[0], op->resource, number, err) : s;
 }
 
 static enum status finish(void *context, const struct op *op, struct error *err)
@@ -226,66 +239,84 @@ static enum status finish(void *context, const struct op *op, struct error *err)
     if (op->link < 0)
         return STATUS_OK;
     struct link_queue *q = &r->queue[op->resource];
-    int64_t job = q->job[q->first];
+    int number = q->first;
     q->first = (q->first + 1) % 2;
     q->n--;
-    return job >= 0 ? io_wait(q->io, job, err) : STATUS_OK;
+    enum status s = r->backend[0]->wait(r->unit[0], op->resource, number, err);
+    return s == STATUS_OK && q->job[number] >= 0 ? io_wait(q->io, q->job[number], err) : s;
 }
 
 /* -- opening ---------------------------------------------------------------------------------------------------------- */
 
-static enum status take_regions(struct runner *r, struct error *err)
+/* A device's memory and the host's beside it come in one block from the backend, if it wants that. */
+static const struct memory *memory_of(const struct runner *r, int tier)
+{
+    const struct hardware *hw = r->o.setting.hardware;
+    if (hw->tier[tier].kind == TIER_DEVICE)
+        return r->backend[0]->device;
+    return tier == host_tier(hw) ? r->backend[0]->host : NULL;
+}
+
+static enum status take_tier(struct runner *r, int t, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
-    int disk = set->hardware->n_tiers - 1;
-    enum status s = STATUS_OK;
-    for (int t = 0; t <= disk && s == STATUS_OK; t++) {
-        arena_init(&r->arena[t], set->hardware->tier[t].name, set->hardware->tier[t].capacity_bytes);
-        for (int g = 0; g < REGION_COUNT && s == STATUS_OK; g++) {
-            void *base = NULL;
-            s = arena_take(&r->arena[t], region_name(g), set->placement->region_bytes[t][g], t < disk ? &base : NULL, err);
-            r->region[t][g] = base;
-        }
+    const struct memory *m = memory_of(r, t);
+    bool disk = t == set->hardware->n_tiers - 1;
+    arena_init(&r->arena[t], set->hardware->tier[t].name, set->hardware->tier[t].capacity_bytes);
+    enum status s = m ? arena_reserve(&r->arena[t], m, placement_peak(set->placement, t), err) : STATUS_OK;
+    for (int g = 0; g < REGION_COUNT && s == STATUS_OK; g++) {
+        void *base = NULL;
+        s = arena_take(&r->arena[t], region_name(g), set->placement->region_bytes[t][g], disk ? NULL : &base, err);
+        r->region[t][g] = base;
     }
     return s;
 }
 
-/* The workspace of tier 0: look-ups, the backend's part, rows of attention near the cache, the logits of the block. */
-static enum status open_units(struct runner *r, struct error *err)
+static void view_workspace(struct runner *r, int t)
 {
     const struct run_setting *set = &r->o.setting;
-    const struct placement *pl = set->placement;
-    int64_t logits = policy_block(set->policy) * set->arch->vocab * 4, own = pl->region_bytes[0][REGION_WORKSPACE] - logits;
-    int64_t rows = workspace_rows(set->policy->gpu_batch_size, set->workload->prompt_tokens);
-    int64_t decode_rows = workspace_rows(set->policy->gpu_batch_size, 1);
-    bool near = set->policy->attention_near_cache;
-    struct backend_options o = {.arch = set->arch,
-                                .unit = &set->hardware->compute[0],
-                                .cache = pl->cache,
-                                .threads = r->o.threads,
-                                .workspace = r->region[0][REGION_WORKSPACE] + lookup_bytes(set->arch),
-                                .workspace_bytes = own - lookup_bytes(set->arch),
-                                .rows = rows > decode_rows ? rows : decode_rows};
-    r->lookup = r->region[0][REGION_WORKSPACE];
-    r->logits = (float *)(r->lookup + own);
-    r->lookup_bytes = lookup_bytes(set->arch);
-    r->qkv_width = (set->arch->heads + 2 * set->arch->kv_heads) * set->arch->head_dim;
-    if (near) { /* the same layout on both tiers, at the end of tier 0's part and at the start of tier 1's */
-        int64_t bytes = near_rows_bytes(set->arch, set->policy);
-        o.workspace_bytes -= bytes;
-        r->near_upper = (float *)((char *)o.workspace + o.workspace_bytes);
-        r->near_lower = (float *)r->region[1][REGION_WORKSPACE];
-        struct backend_options below = {.arch = set->arch,
-                                        .unit = &set->hardware->compute[1],
-                                        .cache = pl->cache,
-                                        .threads = r->o.threads,
-                                        .workspace = r->region[1][REGION_WORKSPACE] + bytes,
-                                        .workspace_bytes = pl->region_bytes[1][REGION_WORKSPACE] - bytes};
-        enum status s = r->backend->open(&r->unit[1], &below, err);
-        if (s != STATUS_OK)
-            return s;
+    struct workspace_view *v = &r->workspace[t];
+    v->part = workspace_of(set->arch, set->hardware, t, set->workload, set->policy);
+    v->lookup = r->region[t][REGION_WORKSPACE];
+    v->unit = v->lookup + v->part.lookup_bytes;
+    v->near = (float *)(v->unit + v->part.unit_bytes);
+    v->logits = (float *)((char *)v->near + v->part.near_bytes);
+}
+
+static enum status take_regions(struct runner *r, struct error *err)
+{
+    int tiers = r->o.setting.hardware->n_tiers;
+    enum status s = STATUS_OK;
+    for (int t = 0; t < tiers && s == STATUS_OK; t++) {
+        s = take_tier(r, t, err);
+        if (s == STATUS_OK && t < tiers - 1)
+            view_workspace(r, t);
     }
-    return r->backend->open(&r->unit[0], &o, err);
+    r->host = &r->workspace[host_tier(r->o.setting.hardware)];
+    return s;
+}
+
+static enum status open_unit(struct runner *r, int unit, struct error *err)
+{
+    const struct run_setting *set = &r->o.setting;
+    const struct workspace_view *v = &r->workspace[unit];
+    int64_t rows = workspace_rows(set->policy->gpu_batch_size, set->workload->prompt_tokens);
+    struct backend_options o = {.arch = set->arch,
+                                .unit = &set->hardware->compute[unit],
+                                .cache = set->placement->cache,
+                                .threads = r->o.threads,
+                                .queue = resource_compute(set->hardware, unit),
+                                .workspace = v->unit,
+                                .workspace_bytes = v->part.unit_bytes,
+                                .rows = unit == 0 ? max64(rows, workspace_rows(set->policy->gpu_batch_size, 1)) : 0};
+    return r->backend[unit]->open(&r->unit[unit], &o, err);
+}
+
+static enum status open_units(struct runner *r, struct error *err)
+{
+    enum status s = open_unit(r, 0, err);
+    r->qkv_width = (r->o.setting.arch->heads + 2 * r->o.setting.arch->kv_heads) * r->o.setting.arch->head_dim;
+    return s == STATUS_OK && r->o.setting.policy->attention_near_cache ? open_unit(r, 1, err) : s;
 }
 
 static enum status open_queues(struct runner *r, struct error *err)
@@ -300,10 +331,12 @@ static enum status open_queues(struct runner *r, struct error *err)
 static enum status open_store(struct runner *r, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
+    int host = host_tier(set->hardware);
     struct weights_memory wm = {.resident = r->region[0][REGION_RESIDENT],
-                                .staging = r->region[0][REGION_WORKSPACE],
-                                .staging_bytes = set->placement->region_bytes[0][REGION_WORKSPACE] / IO_ALIGN * IO_ALIGN,
-                                .threads = r->o.threads};
+                                .staging = r->region[host][REGION_WORKSPACE],
+                                .staging_bytes = set->placement->region_bytes[host][REGION_WORKSPACE],
+                                .threads = r->o.threads,
+                                .lane = lane_of(r, resource_compute(set->hardware, 0))};
     struct state_memory sm = {{0}, {0}, {0}, {0}};
     for (int t = 0; t < TIERS_MAX; t++) {
         wm.weights[t] = r->region[t][REGION_WEIGHTS];
@@ -343,7 +376,8 @@ enum status runner_open(struct runner **out, const struct run_options *o, struct
     if (!r)
         return error_set(err, STATUS_RUNTIME, "out of memory");
     r->o = *o;
-    r->backend = &backend_cpu;
+    r->backend[0] = o->backend ? o->backend : &backend_cpu;
+    r->backend[1] = &backend_cpu;
     enum status s = placement_check(set->placement, set->hardware, err);
     if (s == STATUS_OK)
         s = schedule_new(&r->schedule, set->arch, set->hardware, set->workload, set->policy, set->placement, err);
@@ -352,9 +386,9 @@ enum status runner_open(struct runner **out, const struct run_options *o, struct
     if (s == STATUS_OK)
         s = open_queues(r, err);
     if (s == STATUS_OK)
-        s = open_store(r, err);
-    if (s == STATUS_OK)
         s = open_units(r, err);
+    if (s == STATUS_OK)
+        s = open_store(r, err);
     if (s == STATUS_OK)
         s = open_block(r, err);
     if (s != STATUS_OK) {
@@ -370,7 +404,7 @@ void runner_close(struct runner *r)
     if (!r)
         return;
     for (int u = 0; u < COMPUTES_MAX; u++)
-        r->backend->close(r->unit[u]);
+        r->backend[u]->close(r->unit[u]);
     for (int i = 0; i < RESOURCES_MAX; i++)
         io_free(r->queue[i].io);
     io_free(r->lookup_io);

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "executor/backend.h"
 #include "executor/prompts.h"
 #include "executor/sample.h"
 #include "executor/sim/sim.h"
@@ -23,6 +24,7 @@ struct run_options {
     struct run_setting setting;    /* borrowed for the runner's life; prediction only describes the trace */
     const char *model_directory;   /* config.json and *.safetensors */
     const char *scratch_directory; /* spilled cache, activations and 4-bit weights; on the disk tier */
+    const struct backend *backend; /* of compute unit 0; NULL: the CPU, which unit 1 always is */
     int threads;                   /* of compute unit 0; unit 1 gets as many */
     struct sampling sampling;
     const int32_t *stop_tokens; /* (n_stop) */

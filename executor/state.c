@@ -158,24 +158,23 @@ static struct span hidden_span(const struct state *s, const struct op *op, int h
     return span;
 }
 
-/* Copies the span at once, or adds a request to the disk's. */
-static void move_span(const struct state *s, const struct span *span, bool down, const struct backend *backend, int *n)
+/* Starts to copy the span, or adds a request to the disk's. */
+static enum status move_span(const struct state *s, const struct span *span, bool down, const struct lane *lane, int *n,
+                             struct error *err)
 {
     if (span->bytes == 0)
-        return;
-    if (!span->lower)
-        s->extents[down][(*n)++] = (struct io_extent){.fd = s->scratch_fd,
-                                                      .write = down,
-                                                      .offset = span->offset,
-                                                      .bytes = round_up(span->bytes, IO_ALIGN),
-                                                      .buffer = span->upper};
-    else if (down)
-        backend->copy(span->lower, span->upper, span->bytes);
-    else
-        backend->copy(span->upper, span->lower, span->bytes);
+        return STATUS_OK;
+    if (span->lower)
+        return lane_copy(lane, down ? span->lower : span->upper, down ? span->upper : span->lower, span->bytes, err);
+    s->extents[down][(*n)++] = (struct io_extent){.fd = s->scratch_fd,
+                                                  .write = down,
+                                                  .offset = span->offset,
+                                                  .bytes = round_up(span->bytes, IO_ALIGN),
+                                                  .buffer = span->upper};
+    return STATUS_OK;
 }
 
-enum status state_move(const struct state *s, const struct op *op, const struct backend *backend, struct io *io, int64_t *job,
+enum status state_move(const struct state *s, const struct op *op, const struct lane *lane, struct io *io, int64_t *job,
                        struct error *err)
 {
     bool cache = op->kind == OP_LOAD_CACHE || op->kind == OP_STORE_CACHE;
@@ -183,18 +182,19 @@ enum status state_move(const struct state *s, const struct op *op, const struct 
     int64_t cached = step_first_token(s->w, op->step), new = step_tokens(s->w, op->step);
     int64_t begin = down ? cached : 0, end = down ? cached + new : cached, tokens;
     int n = 0;
+    enum status status = STATUS_OK;
     *job = -1;
-    for (int home = op->link + 1; home < s->pl->n_tiers; home++) {
+    for (int home = op->link + 1; home < s->pl->n_tiers && status == STATUS_OK; home++) {
         if (!cache) {
             struct span span = hidden_span(s, op, home, new);
-            move_span(s, &span, down, backend, &n);
+            status = move_span(s, &span, down, lane, &n, err);
         }
-        for (int64_t token = begin; cache && token < end; token += tokens) {
+        for (int64_t token = begin; cache && token < end && status == STATUS_OK; token += tokens) {
             struct span span = cache_span(s, op, home, token, end - token, &tokens);
-            move_span(s, &span, down, backend, &n);
+            status = move_span(s, &span, down, lane, &n, err);
         }
     }
-    return n ? io_submit(io, s->extents[down], n, job, err) : STATUS_OK;
+    return status == STATUS_OK && n ? io_submit(io, s->extents[down], n, job, err) : status;
 }
 
 /* -- views ------------------------------------------------------------------------------------------------------------ */
@@ -231,7 +231,7 @@ void state_view(const struct state *s, const struct op *op, struct batch *out)
         char *base =
             u == 0 ? s->m.hidden[0] + hidden_at(s, op->batch, out->tokens)[0] : hidden_slot(s, 0, op->hidden_slot, op->batch, u);
         if (count > 0)
-            out->hidden[out->n_hidden++] = (struct hidden_segment){begin, count, (float *)base};
+            out->hidden[out->n_hidden++] = (struct hidden_segment){begin, count, base};
         begin += count;
         count = placement_cache_count(s->pl, op->layer, op->batch, u);
         if (u == 0 || !near)

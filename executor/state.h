@@ -34,8 +34,8 @@ enum status state_open(struct state *s, const struct placement *pl, const struct
                        const struct state_memory *m, const char *scratch_directory, struct error *err);
 void state_close(struct state *s); /* a zeroed struct is fine */
 
-/* One transfer of a batch's cache or hidden states: copies are done at once, disk requests submitted (*job = -1 if none). */
-enum status state_move(const struct state *s, const struct op *op, const struct backend *backend, struct io *io, int64_t *job,
+/* One transfer of a batch's cache or hidden states: starts its copies on the lane and submits its disk requests (*job = -1 if none). */
+enum status state_move(const struct state *s, const struct op *op, const struct lane *lane, struct io *io, int64_t *job,
                        struct error *err);
 
 /* The segments of a batch while its slots hold what is below tier 0. Near the cache (decode): tier 0's own cache only. */

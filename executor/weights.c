@@ -62,7 +62,7 @@ static enum status load_rows(struct loader *l, const struct st_tensor *t, int64_
         char *data;
         s = read_staged(l, l->w->fd[t->file], offset, n, l->m->staging, &data, err);
         if (s == STATUS_OK)
-            memcpy(dst, data, (size_t)n);
+            s = lane_copy_now(&l->m->lane, dst, data, n, err);
         dst += n;
         offset += n;
         left -= n;
@@ -70,21 +70,25 @@ static enum status load_rows(struct loader *l, const struct st_tensor *t, int64_
     return s;
 }
 
+/* The staging is divided into elements in f32 and as stored. */
 static enum status load_resident(struct loader *l, int layer, int tensor, const struct st_tensor *t, struct error *err)
 {
     const struct tensor *spec = &l->w->a->layer[layer].tensor[tensor];
     int64_t element = format_matrix_bytes(t->format, 1, 1), left = spec->rows * spec->cols, offset = t->offset;
-    int64_t chunk = (l->m->staging_bytes - 2 * IO_ALIGN) / element;
-    float *dst = (float *)l->next_resident;
+    int64_t chunk = (l->m->staging_bytes - 3 * IO_ALIGN) / (element + 4);
+    float *dst = (float *)l->next_resident, *wide = (float *)l->m->staging;
+    char *stored = l->m->staging + round_up(chunk * 4, IO_ALIGN);
     enum status s = STATUS_OK;
     l->w->resident[layer][spec->role] = dst;
     l->next_resident += left * 4;
     while (left > 0 && s == STATUS_OK) {
         int64_t n = min64(left, chunk);
         char *data;
-        s = read_staged(l, l->w->fd[t->file], offset, n * element, l->m->staging, &data, err);
-        if (s == STATUS_OK)
-            to_f32(t->format, data, n, dst);
+        s = read_staged(l, l->w->fd[t->file], offset, n * element, stored, &data, err);
+        if (s == STATUS_OK) {
+            to_f32(t->format, data, n, wide);
+            s = lane_copy_now(&l->m->lane, dst, wide, n * 4, err);
+        }
         dst += n;
         offset += n * element;
         left -= n;
@@ -123,9 +127,8 @@ struct pack_sink {
 static enum status sink_put(struct loader *l, struct pack_sink *s, const char *packed, int64_t n, bool last, struct error *err)
 {
     if (s->memory) {
-        memcpy(s->memory, packed, (size_t)n);
         s->memory += n;
-        return STATUS_OK;
+        return lane_copy_now(&l->m->lane, s->memory - n, packed, n, err);
     }
     s->held += n; /* `packed` already lies behind what is held */
     int64_t whole = last ? round_up(s->held, IO_ALIGN) : align_down(s->held);
@@ -142,7 +145,7 @@ static enum status pack_rows(struct loader *l, const struct st_tensor *t, int64_
                              struct pack_sink *sink, struct error *err)
 {
     int64_t row_bytes = format_matrix_bytes(t->format, 1, cols), block = format_matrix_bytes(FORMAT_Q4, Q4_GROUP, cols);
-    int64_t wide = round_up((int64_t)l->m->threads * Q4_GROUP * cols * 4, IO_ALIGN);
+    int64_t wide = round_up((int64_t)pool_threads(l->pool) * Q4_GROUP * cols * 4, IO_ALIGN);
     int64_t room = l->m->staging_bytes - wide - 5 * IO_ALIGN, blocks = room / (block + Q4_GROUP * row_bytes);
     if (blocks < 1)
         return error_set(err, STATUS_DOES_NOT_FIT,
@@ -166,6 +169,20 @@ static enum status pack_rows(struct loader *l, const struct st_tensor *t, int64_
         s = sink_put(l, sink, j.packed, format_matrix_bytes(FORMAT_Q4, j.n, cols), row + j.n == end, err);
     }
     return s;
+}
+
+/* As many threads as the staging has wide rows for beside a block of 64 of the widest matrix, as stored and packed: placement.c leaves
+ * room for several. */
+static int pack_threads(const struct loader *l)
+{
+    const struct arch *a = l->w->a;
+    int64_t widest = 1;
+    for (int i = 0; i < a->n_layers; i++)
+        for (int j = 0; j < a->layer[i].n_tensors; j++)
+            widest = is_placed(l->w, i, j) ? max64(widest, a->layer[i].tensor[j].cols) : widest;
+    int64_t block = format_matrix_bytes(FORMAT_Q4, Q4_GROUP, widest) + format_matrix_bytes(a->weight_format, Q4_GROUP, widest);
+    int64_t fit = (l->m->staging_bytes - block - 6 * IO_ALIGN) / (Q4_GROUP * widest * 4);
+    return (int)max64(1, min64(fit, l->m->threads));
 }
 
 static enum status load_placed(struct loader *l, int layer, int tensor, const struct st_tensor *t, int64_t *scratch,
@@ -281,7 +298,7 @@ enum status weights_open(struct weights *w, const char *directory, const struct 
         s = io_open_scratch(scratch_directory, w->scratch_bytes, &w->scratch_fd, &direct, err);
     }
     if (s == STATUS_OK && packed)
-        s = pool_new(&l.pool, m->threads, err);
+        s = pool_new(&l.pool, pack_threads(&l), err);
     if (s == STATUS_OK)
         s = load_all(&l, err);
     if (progress && s == STATUS_OK)
@@ -339,15 +356,16 @@ static char *piece_above(const struct weights *w, int layer, int tensor, int hom
     return NULL;
 }
 
-enum status weights_load(const struct weights *w, const struct op *op, const struct backend *backend, struct io *io, int64_t *job,
+enum status weights_load(const struct weights *w, const struct op *op, const struct lane *lane, struct io *io, int64_t *job,
                          struct error *err)
 {
     struct weight_piece piece[WEIGHT_PIECES_MAX];
     struct io_extent extent[WEIGHT_PIECES_MAX];
     int at = op->link, disk = w->pl->n_tiers - 1, reads = 0;
     int n = placement_pieces(w->pl, w->a, op->layer, at, piece);
+    enum status s = STATUS_OK;
     *job = -1;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && s == STATUS_OK; i++) {
         const struct weight_piece *p = &piece[i];
         const struct weight_home *h = home_of(w, op->layer, p->tensor);
         int64_t cols = w->a->layer[op->layer].tensor[p->tensor].cols, begin, end;
@@ -366,10 +384,10 @@ enum status weights_load(const struct weights *w, const struct op *op, const str
         } else {
             const char *src =
                 p->home == at + 1 ? h->memory[p->home] : piece_above(w, op->layer, p->tensor, p->home, at + 1, op->slot);
-            backend->copy(dst, src + from, bytes);
+            s = lane_copy(lane, dst, src + from, bytes, err);
         }
     }
-    return reads ? io_submit(io, extent, reads, job, err) : STATUS_OK;
+    return s == STATUS_OK && reads ? io_submit(io, extent, reads, job, err) : s;
 }
 
 void weights_view(const struct weights *w, int layer, int slot, struct layer_weights *out)
@@ -434,28 +452,36 @@ static const struct weight_home *token_table(const struct weights *w)
     return NULL;
 }
 
-enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, int64_t out_stride,
-                           int32_t *shift, struct io *io, struct error *err)
+/* A row on the disk is read in whole sectors to where its turn in `out` begins, then moves down to its place. */
+enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, const struct lane *lane,
+                           struct io *io, struct error *err)
 {
     const struct weight_home *table = token_table(w);
-    int64_t row_bytes = token_row_bytes(w);
+    int64_t row_bytes = token_row_bytes(w), stride = weights_lookup_stride(w);
     struct io_extent *extent = malloc((size_t)count * sizeof *extent);
     int reads = 0;
+    enum status s = STATUS_OK;
     if (!extent)
         return error_set(err, STATUS_RUNTIME, "out of memory for %lld look-ups", (long long)count);
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count && s == STATUS_OK; i++) {
         const char *row = row_in_memory(w, ids[i]);
         int64_t offset = table->offset + ids[i] * row_bytes, first = align_down(offset);
-        shift[i] = row ? 0 : (int32_t)(offset - first);
         if (row)
-            memcpy(out + i * out_stride, row, (size_t)row_bytes);
+            s = lane_copy(lane, out + i * stride, row, row_bytes, err);
         else
             extent[reads++] = (struct io_extent){.fd = table->fd,
                                                  .offset = first,
                                                  .bytes = round_up(offset + row_bytes, IO_ALIGN) - first,
-                                                 .buffer = out + i * out_stride};
+                                                 .buffer = out + i * stride};
     }
-    enum status s = reads ? io_run(io, extent, reads, err) : STATUS_OK;
+    if (s == STATUS_OK && reads)
+        s = io_run(io, extent, reads, err);
+    if (s == STATUS_OK && reads < count)
+        s = lane_wait(lane, err);
+    for (int64_t i = 0; i < count && s == STATUS_OK; i++) {
+        int64_t offset = table->offset + ids[i] * row_bytes, shift = row_in_memory(w, ids[i]) ? 0 : offset - align_down(offset);
+        memmove(out + i * row_bytes, out + i * stride + shift, (size_t)row_bytes);
+    }
     free(extent);
     return s;
 }

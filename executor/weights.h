@@ -40,9 +40,10 @@ struct weights_memory {
     char *resident; /* region bases by tier */
     char *weights[TIERS_MAX];
     char *ring[TIERS_MAX];
-    char *staging; /* aligned, for reading while loading; free for other use afterwards */
+    char *staging; /* the host's, aligned, for reading while loading; free for other use afterwards */
     int64_t staging_bytes;
-    int threads; /* to pack with */
+    int threads;      /* to pack with, at most */
+    struct lane lane; /* to where weights belong; borrowed for the time of weights_open */
 };
 
 /* Opens the files, checks every tensor's shape and reads what belongs in memory. progress may be NULL. */
@@ -51,17 +52,17 @@ enum status weights_open(struct weights *w, const char *directory, const struct 
                          void (*progress)(int64_t done, int64_t total, void *arg), void *arg, struct error *err);
 void weights_close(struct weights *w); /* a zeroed struct is fine */
 
-/* The copies and reads of one OP_LOAD_WEIGHTS: reads are submitted to `io` (*job = -1 if none), copies are done at once. */
-enum status weights_load(const struct weights *w, const struct op *op, const struct backend *backend, struct io *io, int64_t *job,
+/* Starts the copies of one OP_LOAD_WEIGHTS on the lane and submits its reads to `io` (*job = -1 if none). */
+enum status weights_load(const struct weights *w, const struct op *op, const struct lane *lane, struct io *io, int64_t *job,
                          struct error *err);
 
 /* Where the layer's tensors are while slot `slot` of tier 0's ring holds its visit. */
 void weights_view(const struct weights *w, int layer, int slot, struct layer_weights *out);
 
-/* Looks up rows of the token table at stored precision: `count` ids into `out`, out_stride bytes apart (a multiple of IO_ALIGN, at least
- * weights_lookup_stride()); vector i starts at out + i*out_stride + shift[i]. */
+/* Looks up rows of the token table at stored precision: the vectors of `count` ids into `out`, one after the other. `out` is the host's,
+ * aligned to IO_ALIGN, with weights_lookup_stride() bytes for each of them: on the way a row has whole sectors. */
 int64_t weights_lookup_stride(const struct weights *w);
-enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, int64_t out_stride,
-                           int32_t *shift, struct io *io, struct error *err);
+enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, const struct lane *lane,
+                           struct io *io, struct error *err);
 
 #endif

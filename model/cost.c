@@ -327,8 +327,9 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
         padding = batch > 0 ? sector_padding(batch) : padding;
         peak[0].base += l->alike * (double)layer_resident_bytes(l);
     }
-    peak[0].base += (double)workspace_bytes(a, &b->hw->compute[0], b->w, b->p);
     for (int t = 0; t < b->hw->n_tiers; t++) {
+        struct workspace part = workspace_of(a, b->hw, t, b->w, b->p);
+        peak[t].base += (double)workspace_bytes(&part);
         peak[t].coef[CLASS_WEIGHT][t] += b->placed_bytes;
         peak[t].coef[CLASS_CACHE][t] += cache_all * (t == disk ? padding : 1);
         peak[t].coef[CLASS_ACTIVATION][t] += hidden;
@@ -338,8 +339,6 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
             peak[t].coef[CLASS_ACTIVATION][home] += 3 * hidden_batch;
         }
     }
-    if (b->near)
-        peak[1].base += (double)(near_rows_bytes(a, b->p) + b->hw->compute[1].workspace_bytes);
 }
 
 static enum status check_rates(const struct build *b, struct error *err)

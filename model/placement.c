@@ -56,17 +56,23 @@ static int64_t widest_input(const struct arch *a)
     return max64(max64(a->hidden, a->ffn), a->heads * a->head_dim);
 }
 
-int64_t near_rows_bytes(const struct arch *a, const struct policy *p)
+int host_tier(const struct hardware *hw)
 {
-    return p->attention_near_cache ? 2 * (int64_t)p->gpu_batch_size * (a->heads + 2 * a->kv_heads) * a->head_dim * 4 : 0;
+    int t = 0;
+    while (hw->tier[t].kind == TIER_DEVICE && t + 2 < hw->n_tiers)
+        t++;
+    return t;
 }
 
-int64_t lookup_bytes(const struct arch *a)
+/* Room for the token vectors of a look-up, 1 MiB at a time, and to sort a row of logits. Beside a device this is also where files are read
+ * into and packed by a few threads; the host's own unit leaves more than that. */
+static int64_t lookup_bytes(const struct arch *a, bool beside_device)
 {
-    return round_up(max64(1 << 20, 8 * a->vocab), DISK_ALIGN);
+    int64_t packing = 4 * Q4_GROUP * widest_input(a) * (4 + 4 + 1); /* f32 rows, stored rows, packed ones */
+    return round_up(max64(max64(1 << 20, 8 * a->vocab), beside_device ? packing : 0), DISK_ALIGN);
 }
 
-int64_t workspace_bytes(const struct arch *a, const struct compute *unit, const struct workload *w, const struct policy *p)
+static int64_t layer_bytes(const struct arch *a, const struct compute *unit, const struct workload *w, const struct policy *p)
 {
     int64_t element = unit->activation == FORMAT_F32 ? 4 : 2;
     int64_t rows = max64(workspace_rows(p->gpu_batch_size, w->prompt_tokens), workspace_rows(p->gpu_batch_size, 1));
@@ -75,8 +81,32 @@ int64_t workspace_bytes(const struct arch *a, const struct compute *unit, const 
     int64_t copy =
         rows * widest_input(a) * (strcmp(unit->math, "f32") == 0 ? 4 : 2); /* the products' operand in their precision */
     int64_t head = (int64_t)p->gpu_batch_size * max64(a->hidden, a->embed_width) * 2 * element;
-    int64_t logits = policy_block(p) * a->vocab * 4;
-    return lookup_bytes(a) + max64(layer, head) + copy + logits + near_rows_bytes(a, p) + unit->workspace_bytes;
+    return max64(layer, head) + copy;
+}
+
+struct workspace workspace_of(const struct arch *a, const struct hardware *hw, int tier, const struct workload *w,
+                              const struct policy *p)
+{
+    struct workspace s = {0};
+    bool near = p->attention_near_cache && tier <= 1;
+    if (tier == hw->n_tiers - 1) /* nobody works on the disk */
+        return s;
+    if (tier == host_tier(hw)) {
+        s.lookup_bytes = lookup_bytes(a, tier > 0);
+        s.logits_bytes = policy_block(p) * a->vocab * 4;
+    }
+    if (tier == 0)
+        s.unit_bytes = layer_bytes(a, &hw->compute[0], w, p) + hw->compute[0].workspace_bytes;
+    else if (near)
+        s.unit_bytes = hw->compute[1].workspace_bytes;
+    if (near)
+        s.near_bytes = 2 * (int64_t)p->gpu_batch_size * (a->heads + 2 * a->kv_heads) * a->head_dim * 4;
+    return s;
+}
+
+int64_t workspace_bytes(const struct workspace *s)
+{
+    return s->lookup_bytes + s->unit_bytes + s->near_bytes + s->logits_bytes;
 }
 
 int64_t largest_layer_bytes(const struct arch *a, enum format weights)
@@ -336,9 +366,12 @@ enum status placement_new(struct placement *out, const struct arch *a, const str
     size_weights(out, a, p);
     size_cache(out);
     size_hidden(out);
-    out->region_bytes[0][REGION_WORKSPACE] = workspace_bytes(a, &hw->compute[0], w, p);
-    if (p->attention_near_cache)
-        out->region_bytes[1][REGION_WORKSPACE] = near_rows_bytes(a, p) + hw->compute[1].workspace_bytes;
+    for (int t = 0; t < hw->n_tiers; t++) {
+        struct workspace part = workspace_of(a, hw, t, w, p);
+        out->region_bytes[t][REGION_WORKSPACE] = workspace_bytes(&part);
+        for (int r = 0; r < REGION_COUNT && t < hw->n_tiers - 1; r++)
+            out->region_bytes[t][r] = round_up(out->region_bytes[t][r], DISK_ALIGN);
+    }
     return STATUS_OK;
 }
 

@@ -15,7 +15,7 @@
 #include "model/policy.h"
 #include "model/workload.h"
 
-/* What a tier's memory is divided into. */
+/* What a tier's memory is divided into, each in whole pages of DISK_ALIGN bytes. */
 enum region {
     REGION_RESIDENT,         /* vectors and small tables, f32, tier 0 only */
     REGION_WEIGHTS,          /* placed matrices that live here */
@@ -44,12 +44,18 @@ int64_t cache_row_bytes(const struct layer *l, enum format cache); /* keys and v
 int64_t cache_tokens(const struct workload *w);                    /* s + n - 1: the last token is never attended to */
 int64_t hidden_row_bytes(const struct arch *a, const struct compute *unit);
 int64_t workspace_rows(int64_t sequences, int64_t tokens); /* rows computed at a time */
-/* Attention near the cache: queries, keys and values of two batches, the same on tier 0 and tier 1; 0 without it. */
-int64_t near_rows_bytes(const struct arch *a, const struct policy *p);
-/* Room for token vectors on their way from the table, and for sampling one row of logits. */
-int64_t lookup_bytes(const struct arch *a);
-/* Intermediate results of the largest layer, look-ups and the logits of the block, plus unit->workspace_bytes. */
-int64_t workspace_bytes(const struct arch *a, const struct compute *unit, const struct workload *w, const struct policy *p);
+/* The parts of a tier's workspace, in this order. The first and the last are in the first tier of the host, whose memory files are read
+ * into and the next tokens are chosen in. */
+struct workspace {
+    int64_t lookup_bytes; /* token vectors on their way from the table, and one row of logits to be sampled */
+    int64_t unit_bytes;   /* of the tier's compute unit: intermediate results of the largest layer, and its fixed scratch */
+    int64_t near_bytes;   /* attention near the cache: queries, keys and values of two batches, the same on tiers 0 and 1 */
+    int64_t logits_bytes; /* of the block */
+};
+struct workspace workspace_of(const struct arch *a, const struct hardware *hw, int tier, const struct workload *w,
+                              const struct policy *p);
+int64_t workspace_bytes(const struct workspace *s);
+int host_tier(const struct hardware *hw);                               /* the first that is no device's */
 int64_t largest_layer_bytes(const struct arch *a, enum format weights); /* placed bytes of the largest layer */
 
 /* -- the placement -------------------------------------------------------------------------------------------------- */

@@ -238,3 +238,60 @@ Test(arena, random_takes_and_releases_agree_with_a_model)
     }
     arena_free(&a);
 }
+
+/* -- one block for all ------------------------------------------------------------------------------------------------- */
+
+static _Alignas(ARENA_ALIGN) char pages[3 * ARENA_ALIGN];
+static int64_t asked;
+static int given;
+
+static enum status lend(int64_t bytes, void **base, struct error *err)
+{
+    asked = bytes;
+    *base = pages;
+    return bytes <= (int64_t)sizeof pages ? STATUS_OK : error_set(err, STATUS_RUNTIME, "no %" PRId64 " bytes", bytes);
+}
+
+static void take_back(void *base)
+{
+    given += base == pages;
+}
+
+/* 5000 bytes take two pages of the block, 100 the third; the budget counts 5100 bytes all the same. */
+Test(arena, regions_are_carved_out_of_a_block)
+{
+    static const struct memory lender = {lend, take_back};
+    struct arena a;
+    void *first, *second, *third = pages;
+
+    arena_init(&a, "gpu", 4 * ARENA_ALIGN);
+    cr_assert_eq(arena_reserve(&a, &lender, 3 * ARENA_ALIGN, NULL), STATUS_OK);
+    cr_assert_eq(asked, 3 * ARENA_ALIGN);
+    cr_assert_eq(a.used_bytes, 0);
+    take_ok(&a, "weights", 5000, &first);
+    take_ok(&a, "cache", 100, &second);
+    cr_assert_eq(first, pages);
+    cr_assert_eq(second, pages + 2 * ARENA_ALIGN);
+    cr_assert_eq(a.used_bytes, 5100);
+    cr_assert_eq(arena_take(&a, "more", 1, &third, NULL), STATUS_RUNTIME, "the block is used up");
+    cr_assert_null(third);
+    arena_release(&a, "weights");
+    arena_free(&a);
+    arena_free(&a);
+    cr_assert_eq(given, 1);
+}
+
+Test(arena, a_block_over_the_budget_is_not_asked_for)
+{
+    static const struct memory lender = {lend, take_back};
+    struct error err = {0};
+    struct arena a;
+
+    asked = 0;
+    arena_init(&a, "gpu", 1000);
+    cr_assert_eq(arena_reserve(&a, &lender, 1001, &err), STATUS_DOES_NOT_FIT);
+    cr_assert(strstr(err.text, "gpu: region block asks 1001 bytes"), "%s", err.text);
+    cr_assert_eq(asked, 0);
+    cr_assert_eq(arena_reserve(&a, &lender, sizeof pages + 1, &err), STATUS_DOES_NOT_FIT);
+    arena_free(&a);
+}

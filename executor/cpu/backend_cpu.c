@@ -21,9 +21,25 @@ struct backend_state {
     void *scratch; /* of the kernels */
 };
 
-static void copy(void *dst, const void *src, int64_t bytes)
+/* The host's memory is one tier to another: done when it returns. */
+static enum status copy(struct backend_state *b, int queue, void *dst, const void *src, int64_t rows, int64_t bytes,
+                        int64_t stride, struct error *err)
 {
-    memcpy(dst, src, (size_t)bytes);
+    (void)b;
+    (void)queue;
+    (void)err;
+    for (int64_t i = 0; i < rows; i++)
+        memcpy((char *)dst + i * stride, (const char *)src + i * stride, (size_t)bytes);
+    return STATUS_OK;
+}
+
+static enum status nothing_to_wait_for(struct backend_state *b, int queue, int number, struct error *err)
+{
+    (void)b;
+    (void)queue;
+    (void)number;
+    (void)err;
+    return STATUS_OK;
 }
 
 static void backend_close(struct backend_state *b)
@@ -123,7 +139,7 @@ static void with_hidden(struct backend_state *b, const struct layer_weights *w, 
         int from, n = overlap(begin, end, seg->begin, seg->count, &from);
         if (n <= 0)
             continue;
-        float *h = seg->data + (from - seg->begin) * tokens * d, *x = b->x + (from - begin) * tokens * d;
+        float *h = (float *)seg->data + (from - seg->begin) * tokens * d, *x = b->x + (from - begin) * tokens * d;
         switch (direction) {
         case GATHER:
             memcpy(x, h, (size_t)(n * tokens * d) * sizeof *x);
@@ -241,7 +257,7 @@ static float *hidden_row(const struct batch *batch, int sequence, int64_t token,
     for (int i = 0; i < batch->n_hidden; i++) {
         const struct hidden_segment *seg = &batch->hidden[i];
         if (sequence >= seg->begin && sequence < seg->begin + seg->count)
-            return seg->data + ((sequence - seg->begin) * batch->tokens + token) * d;
+            return (float *)seg->data + ((sequence - seg->begin) * batch->tokens + token) * d;
     }
     return NULL;
 }
@@ -271,7 +287,7 @@ static enum status layer_head(struct backend_state *b, const struct layer_weight
 }
 
 static enum status layer_embed(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
-                               int64_t count, const char *vectors, int64_t stride, enum format format, struct error *err)
+                               int64_t count, const void *vectors, enum format format, struct error *err)
 {
     int64_t d = b->a->hidden, e = b->a->embed_width;
     const float *positions = w->resident[ROLE_EMBED_POSITIONS];
@@ -280,7 +296,7 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
         int sequence = (int)((row + i) / batch->tokens);
         int64_t token = (row + i) % batch->tokens, at = batch->first + token - batch->pad[sequence];
         float *h = hidden_row(batch, sequence, token, d), *x = project ? b->x : h;
-        to_f32(format, vectors + i * stride, e, x);
+        to_f32(format, (const char *)vectors + format_matrix_bytes(format, i, e), e, x);
         if (project) {
             enum status s = resident_product(b, w, ROLE_PROJECT_IN, x, 1, h, d, err);
             if (s != STATUS_OK)
@@ -336,6 +352,8 @@ const struct backend backend_cpu = {
     .open = backend_open,
     .close = backend_close,
     .copy = copy,
+    .mark = nothing_to_wait_for,
+    .wait = nothing_to_wait_for,
     .embed = layer_embed,
     .attention = layer_attention,
     .mlp = layer_mlp,
