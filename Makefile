@@ -107,15 +107,26 @@ NVCC       ?= $(firstword $(wildcard build/cuda-*/bin/nvcc /usr/local/cuda/bin/n
 CUDA_ARCHS := 75 80 86 89 90
 GENCODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_90,code=compute_90
 CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-Wall,-Wno-unknown-pragmas $(GENCODE)
-EMU_FLAGS  := -std=gnu++17 -pthread -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow $(WERROR)
+EMU_FLAGS  := -std=gnu++17 -pthread -fPIC -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow $(WERROR)
 EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o
+# What the library needs of the rest: linked into it, since a program lends its own functions to nobody.
+CUDA_LEND  := model/error.c
 
 $B/cuda/%.o: %.cu Makefile
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(CUDA_FLAGS) -MMD -MF $(@:.o=.d) -c $< -o $@
 
-$B/libballast_cuda.so: $(CUDA_SRC:%.cu=$B/cuda/%.o)
-	$(call say,LD)$(NVCC) -shared -cudart static -o $@ $^
+$B/cuda/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(BASE) $(CFLAGS) -fPIC -c $< -o $@
+
+$B/libballast_cuda.so: $(CUDA_SRC:%.cu=$B/cuda/%.o) $(CUDA_LEND:%.c=$B/cuda/%.o)
+	$(call say,LD)$(NVCC) -shared -cudart static -o $@ $^ -ldl
+
+# The same library for a machine without a GPU, to test what loads it: BALLAST_CUDA=build/emu/libballast_cuda.so.
+$B/emu/libballast_cuda.so: $(EMU_OBJ:%=$B/%) $(CUDA_LEND:%.c=$B/cuda/%.o) $B/cuda/executor/cpu/half.o
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) -shared -pthread -Wl,-Bsymbolic -Wl,-z,defs $(LDFLAGS) -o $@ $^ -ldl
 
 $B/obj/%.emu.o: %.cu Makefile
 	@mkdir -p $(@D)
@@ -173,7 +184,7 @@ $B/bench/%: $B/obj/bench/%.o $B/libcli.a $B/libballast.a
 
 # -- what people type ------------------------------------------------------------------------------------------------
 
-test-build: all $(TESTS)
+test-build: all $(TESTS) $B/emu/libballast_cuda.so
 asan-build: $(ASAN_TESTS)
 fuzz-build: $(FUZZERS)
 
@@ -203,7 +214,7 @@ asan: asan-build ## the unit tests under AddressSanitizer and UndefinedBehaviorS
 fuzz: ## run every fuzz target for FUZZ_SECONDS (60) seconds
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run_tests.sh scripts/check_fuzz.sh
 
-cuda: $B/libballast_cuda.so ## compile the CUDA kernels with nvcc (nothing uses them yet: docs/cuda.md)
+cuda: $B/libballast_cuda.so ## compile libballast_cuda.so with nvcc (docs/cuda.md)
 
 papers: all ## regenerate the papers' tables, and their figures in build/papers (under a minute)
 	@papers/flexgen/make.sh

@@ -13,6 +13,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "executor/cpu/kernels.h"
+#include "executor/gpu_tools.h"
 #include "executor/io.h"
 
 static void add(struct table *t, const char *kind, const char *name, int64_t count, double bytes, const char *detail)
@@ -123,7 +124,6 @@ static void add_processors(struct table *t)
 {
     char text[256];
     hwloc_topology_t topology;
-    add(t, "compute", "gpu", 0, NO_BYTES, "none: this build has no CUDA part");
     add(t, "compute", "cpu", NO_COUNT, NO_BYTES, cpu_describe(text, sizeof text));
     if (hwloc_topology_init(&topology) != 0) {
         return;
@@ -136,6 +136,75 @@ static void add_processors(struct table *t)
         add_numa(t, topology);
     }
     hwloc_topology_destroy(topology);
+}
+
+/* -- GPUs -------------------------------------------------------------------------------------------------------------- */
+
+static const char *version_text(struct gpu_version v, char buf[24])
+{
+    snprintf(buf, 24, "%d.%d", v.major, v.minor);
+    return buf;
+}
+
+static void add_pcie(struct table *t, const char *name, const struct gpu_pcie *p)
+{
+    char link[24], text[96];
+    snprintf(link, sizeof link, "ram->%s", name);
+    if (p->most_lanes == 0) {
+        add(t, "link", link, NO_COUNT, NO_BYTES, "PCIe, not known: the driver's libnvidia-ml.so.1 does not say");
+        return;
+    }
+    snprintf(text, sizeof text, "PCIe generation %u, %u lanes (now generation %u, %u lanes)", p->most_generation, p->most_lanes,
+             p->generation, p->lanes);
+    add(t, "link", link, NO_COUNT, NO_BYTES, text);
+}
+
+/* The first one is "gpu", the tier that a profile has; the others are listed only. */
+static enum status add_gpu(struct table *t, const struct gpu_tools *tools, int device, struct error *err)
+{
+    struct gpu_description d;
+    char name[16] = "gpu", text[192], capability[24];
+    enum status status = tools->describe(device, &d, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (device > 0) {
+        snprintf(name, sizeof name, "gpu%d", device);
+    }
+    snprintf(text, sizeof text, "%s, compute capability %s, %d multiprocessors, at %s", d.name,
+             version_text(d.compute, capability), d.multiprocessors, d.pci);
+    add(t, "compute", name, NO_COUNT, NO_BYTES, text);
+    add(t, "tier", name, NO_COUNT, (double)d.memory_bytes, "installed memory");
+    add(t, "tier", name, NO_COUNT, (double)d.free_bytes, "available now");
+    add(t, "cache", name, NO_COUNT, (double)d.l2_bytes, "L2");
+    add_pcie(t, name, &d.pcie);
+    return STATUS_OK;
+}
+
+/* No GPU is not a failure: the reason stands in its place. */
+static void add_gpus(struct table *t)
+{
+    const struct gpu_tools *tools;
+    struct gpu_system system = {0};
+    struct error err = {0};
+    char version[24], text[sizeof err.text + 8];
+    if (gpu_tools_load(&tools, &err) == STATUS_OK && tools->system(&system, &err) == STATUS_OK) {
+        for (int i = 0; i < system.devices && err.status == STATUS_OK; i++) {
+            add_gpu(t, tools, i, &err);
+        }
+    }
+    if (err.status != STATUS_OK) {
+        snprintf(text, sizeof text, "%s%s", system.devices == 0 ? "none: " : "", err.text);
+        add(t, "compute", "gpu", 0, NO_BYTES, text);
+    }
+    if (system.driver_cuda.major > 0) {
+        snprintf(text, sizeof text, "%s, for CUDA up to %s", system.driver[0] ? system.driver : "version not known",
+                 version_text(system.driver_cuda, version));
+        add(t, "library", "NVIDIA driver", NO_COUNT, NO_BYTES, text);
+    }
+    if (system.build.major > 0) {
+        add(t, "library", "CUDA runtime", NO_COUNT, NO_BYTES, version_text(system.runtime, version));
+    }
 }
 
 /* -- libraries ------------------------------------------------------------------------------------------------------- */
@@ -161,6 +230,7 @@ static enum status fill(struct table *t, const char *directory, struct error *er
     add_memory(t);
     enum status status = add_disk(t, directory, err);
     add_processors(t);
+    add_gpus(t);
     add_libraries(t);
     return status;
 }
@@ -169,7 +239,7 @@ int cmd_devices(int argc, char **argv)
 {
     static const struct command_usage USAGE =
         {"devices", "[OPTIONS]",
-         "Lists memory, disk, processors and libraries found here. Nothing is measured: \"ballast profile\" does that.",
+         "Lists memory, disk, processors, GPUs and libraries found here. Nothing is measured: \"ballast profile\" does that.",
          OPTION_SCRATCH | OPTION_FORMAT};
     struct options o;
     struct table t;

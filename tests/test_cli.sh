@@ -92,6 +92,13 @@ good "devices as text" '\| tier +\| ram ' devices
 good "devices as JSON" '"name": "ram",' devices -o json
 bad "devices with a missing directory" 3 '^ballast: devices: no/such/dir: ' devices --scratch-dir no/such/dir
 good "devices as CSV" '^compute,cpu,' devices -o csv
+BALLAST_CUDA=no/such.so good "devices without a CUDA part says why" '^compute,gpu,0,,"?none: no CUDA part: no/such\.so' devices -o csv
+export BALLAST_CUDA=build/emu/libballast_cuda.so
+good "devices with an emulated GPU" '^compute,gpu,,,.*host emulation, no GPU' devices -o csv
+good "devices lists a GPU's memory" '^tier,gpu,,1073741824,' devices -o csv
+good "devices lists a GPU's link" '^link,ram->gpu,,,' devices -o csv
+good "devices lists the CUDA runtime" '^library,CUDA runtime,,,13\.0' devices -o csv
+unset BALLAST_CUDA
 
 # -- validate and plot
 bad "validate without a trace" 1 '^ballast: validate: a trace is missing' validate

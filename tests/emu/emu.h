@@ -27,10 +27,11 @@ enum emu_order { EMU_EAGER, EMU_LATE, EMU_SEEDED };
 
 void emu_mode(enum emu_order order, uint64_t seed); /* also the order of fibers, unless EMU_EAGER with seed 0 */
 void emu_memory(int64_t device_bytes, int64_t pinned_bytes);
-void emu_fail_at(int64_t n);   /* the n-th runtime call from now on fails; 0: none does */
-int64_t emu_calls(void);       /* runtime calls since emu_fail_at */
-int64_t emu_launches(void);    /* kernels run so far */
-int64_t emu_device_used(void); /* bytes allocated now */
+void emu_system(int driver, int devices); /* the newest CUDA of the driver (13000; 0: there is none), and how many devices (1) */
+void emu_fail_at(int64_t n);              /* the n-th runtime call from now on fails; 0: none does */
+int64_t emu_calls(void);                  /* runtime calls since emu_fail_at */
+int64_t emu_launches(void);               /* kernels run so far */
+int64_t emu_device_used(void);            /* bytes allocated now */
 
 #ifdef __cplusplus
 }

@@ -40,6 +40,7 @@ emu_order order = EMU_EAGER;
 uint64_t seed = 0;
 int64_t device_limit = INT64_C(1) << 30, pinned_limit = INT64_C(1) << 30, device_used = 0, pinned_used = 0;
 int64_t calls = 0, fail_call = 0, launches = 0;
+int driver_version = CUDART_VERSION, device_count = 1;
 std::map<char *, size_t> device, pinned;
 std::vector<CUstream_st *> streams;
 cudaError_t last_error = cudaSuccess;
@@ -186,6 +187,11 @@ void emu_memory(int64_t device_bytes, int64_t pinned_bytes)
     device_limit = device_bytes;
     pinned_limit = pinned_bytes;
 }
+void emu_system(int driver, int devices)
+{
+    driver_version = driver;
+    device_count = devices;
+}
 void emu_fail_at(int64_t n)
 {
     calls = 0;
@@ -212,11 +218,60 @@ cudaError_t cudaGetLastError()
 }
 const char *cudaGetErrorName(cudaError_t e)
 {
-    return e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : e == cudaSuccess ? "cudaSuccess" : "cudaErrorUnknown";
+    return e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+           : e == cudaErrorNoDevice       ? "cudaErrorNoDevice"
+           : e == cudaSuccess             ? "cudaSuccess"
+                                          : "cudaErrorUnknown";
 }
 const char *cudaGetErrorString(cudaError_t e)
 {
-    return e == cudaErrorMemoryAllocation ? "out of memory" : e == cudaSuccess ? "no error" : "unknown error";
+    return e == cudaErrorMemoryAllocation ? "out of memory"
+           : e == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
+           : e == cudaSuccess             ? "no error"
+                                          : "unknown error";
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    ENTER;
+    *version = driver_version;
+    return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    ENTER;
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    ENTER;
+    *count = device_count;
+    return device_count > 0 ? cudaSuccess : say(cudaErrorNoDevice);
+}
+cudaError_t cudaSetDevice(int device)
+{
+    ENTER;
+    return device < device_count ? cudaSuccess : say(cudaErrorInvalidValue);
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
+{
+    ENTER;
+    *p = cudaDeviceProp{"host emulation, no GPU", 0, 0, 1, 0};
+    return device < device_count ? cudaSuccess : say(cudaErrorInvalidValue);
+}
+cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device)
+{
+    ENTER;
+    snprintf(text, (size_t)bytes, "0000:00:%02X.0", (unsigned)device & 31);
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all)
+{
+    ENTER;
+    *free_bytes = (size_t)(device_limit - device_used);
+    *all = (size_t)device_limit;
+    return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
