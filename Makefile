@@ -22,6 +22,8 @@ FUZZ      := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 
 # `ballast sweep` spreads over nodes where this is found; `make MPI=` builds without.
 MPI       ?= $(shell pkg-config --exists ompi-c 2>/dev/null && echo ompi-c)
+# The bundle does without MPI, and takes what it needs of GSL instead of all of it.
+BUNDLE_LIBS := $(patsubst -lgsl%,-l:libgsl%.a,$(LIBS))
 ifneq ($(MPI),)
 LIBS      += $(shell pkg-config --libs $(MPI))
 endif
@@ -47,7 +49,7 @@ BENCHES    := $(BENCH_SRC:bench/%.c=$B/bench/%)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: help all cuda test check demo papers bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
+.PHONY: help all cuda bundle test check demo papers bench fuzz fuzz-build asan asan-build test-build layers format format-check lint clean deps \
         install uninstall FORCE
 
 all: $B/ballast ## build build/ballast (the default)
@@ -121,7 +123,7 @@ $B/cuda/%.o: %.c Makefile
 	$(call say,CC)$(CC) $(BASE) $(CFLAGS) -fPIC -c $< -o $@
 
 $B/libballast_cuda.so: $(CUDA_SRC:%.cu=$B/cuda/%.o) $(CUDA_LEND:%.c=$B/cuda/%.o)
-	$(call say,LD)$(NVCC) -shared -cudart static -o $@ $^ -ldl
+	$(call say,LD)$(NVCC) -shared -cudart static -Xlinker -soname=$(@F) -o $@ $^ -ldl
 
 # The same library for a machine without a GPU, to test what loads it: BALLAST_CUDA=build/emu/libballast_cuda.so.
 $B/emu/libballast_cuda.so: $(EMU_OBJ:%=$B/%) $(CUDA_LEND:%.c=$B/cuda/%.o) $B/cuda/executor/cpu/half.o
@@ -148,6 +150,37 @@ $(EMU_TESTS:tests/%.c=$B/tests/%): $B/tests/emu/%: $B/obj/tests/emu/%.o $(EMU_OB
 $(EMU_TESTS:tests/%.c=$B/asan/tests/%): $B/asan/tests/emu/%: $B/asan/obj/tests/emu/%.o $(EMU_OBJ:%=$B/asan/%) $B/asan/libballast.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -pthread $(ASAN) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
+
+# -- the bundle: programs that find their libraries beside themselves, and tests that run on a GPU -------------------------------
+
+# A program's own path holds for the libraries of its libraries too, which the newer kind of tag does not.
+rpath        = -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/$(1)'
+BUNDLE      := $B/bundle
+# Those of the emulation, less the ones about the emulation itself, with one small runner in Criterion's place (tests/plain).
+DEVICE_SRC  := $(filter-out tests/emu/test_emulation.c,$(EMU_TESTS)) tests/plain/main.c
+DEVICE_OBJ  := $(DEVICE_SRC:%.c=$B/plain/%.o)
+
+$B/plain/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) -Itests/plain $(BASE) -Wno-format-zero-length $(CFLAGS) -c $< -o $@
+
+$(BUNDLE)/build/ballast: $B/obj/cli/ballast.o $B/plain/cli/ranks.o $B/libcli.a $B/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -s -pthread $(LDFLAGS) $(call rpath,lib) -o $@ $^ $(BUNDLE_LIBS)
+
+$(BUNDLE)/build/libballast_cuda.so: $B/libballast_cuda.so
+	@mkdir -p $(@D)
+	@strip -o $@ $<
+
+# Kernels from the library, not twice; CUDA's runtime of its own, which shares the device's context with the library's.
+$(BUNDLE)/build/tests/device: $(DEVICE_OBJ) $B/plain/tests/plain/on_device.o $B/libballast.a $(BUNDLE)/build/libballast_cuda.so
+	@mkdir -p $(@D)
+	$(call say,LD)$(NVCC) -cudart static -Xlinker -s,--disable-new-dtags,-rpath,'$$ORIGIN/..:$$ORIGIN/../lib' -o $@ $^ $(BUNDLE_LIBS)
+
+# The same program on the emulation.
+$B/emu/device: $(DEVICE_OBJ) $(EMU_OBJ:%=$B/%) $B/libballast.a
+	@mkdir -p $(@D)
+	$(call say,LD)$(CXX) -pthread $(LDFLAGS) -o $@ $^ $(BUNDLE_LIBS)
 
 # -- archives and programs -------------------------------------------------------------------------------------------
 
@@ -192,7 +225,7 @@ test: ## install what is missing, build, run every test (units, CLI, sanitizers,
 	@scripts/install_deps.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) test-build asan-build
 	@scripts/run_tests.sh $(TESTS) $(sort $(wildcard tests/test_*.sh)) scripts/layers.sh scripts/check_format.sh \
-	    $(ASAN_TESTS) scripts/check_cuda.sh scripts/check_fuzz.sh
+	    $(ASAN_TESTS) scripts/check_cuda.sh scripts/check_bundle.sh scripts/check_fuzz.sh
 
 check: ## the quick part of test: units, CLI, layers, format
 	@scripts/install_deps.sh test
@@ -215,6 +248,9 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (60) seconds
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/run_tests.sh scripts/check_fuzz.sh
 
 cuda: $B/libballast_cuda.so ## compile libballast_cuda.so with nvcc (docs/cuda.md)
+
+bundle: $(BUNDLE)/build/ballast $(BUNDLE)/build/libballast_cuda.so $(BUNDLE)/build/tests/device ## a folder that runs on a GPU machine where nothing can be installed: build/bundle
+	@scripts/bundle.sh $(BUNDLE)
 
 papers: all ## regenerate the papers' tables, and their figures in build/papers (under a minute)
 	@papers/flexgen/make.sh

@@ -33,6 +33,7 @@ static void refuses(int driver, int devices, const char *expected)
     cr_assert_eq(tools->system(&system, &err), STATUS_RUNTIME);
     cr_assert(strstr(err.text, expected), "found \"%s\"", err.text);
     cr_assert_eq(system.build.major, 13); /* known all the same */
+    emu_system(13000, 1);
 }
 
 Test(gpu_tools, a_machine_without_driver_or_device_is_refused_in_one_line)
@@ -52,4 +53,5 @@ Test(gpu_tools, a_failed_call_is_named_with_its_place)
         cr_assert_eq(tools->describe(0, &d, &err), STATUS_RUNTIME);
         cr_assert(strstr(err.text, name[call - 1]) && strstr(err.text, "executor/cuda/devices.cu:"), "%s", err.text);
     }
+    emu_fail_at(0);
 }
