@@ -9,10 +9,10 @@ mkdir -p "$out" "$models"
 
 say() { echo "bench: $*" >&2; }
 
-# profile [OPTIONS]: measures this machine once per file.
+# profile FILE [OPTIONS]: measures this machine, once per file and build: an older program measured other kernels.
 profile() {
     local file=$1; shift
-    [ -s "$file" ] || { say "profiling into $file"; "$ballast" profile -o "$file" --scratch-dir "$out" "$@" >&2; }
+    [ "$file" -nt "$ballast" ] || { say "profiling into $file"; "$ballast" profile -o "$file" --scratch-dir "$out" "$@" >&2; }
 }
 
 # model NAME: its random weights on disk; prints the directory.

@@ -1,4 +1,7 @@
-/* test_pool.c - every task runs exactly once, whatever the counts, and jobs follow each other without a mix-up. */
+/* test_pool.c - every task runs exactly once, whatever the counts, jobs follow each other without a mix-up, and workers have a CPU each. */
+#define _GNU_SOURCE /* pthread_getaffinity_np */
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -141,4 +144,63 @@ Test(pool, refuses_no_threads)
     cr_assert_eq(pool_new(&p, 0, &err), STATUS_INVALID);
     cr_assert_null(p);
     cr_assert_str_eq(err.text, "number of threads: expected at least 1, found 0");
+}
+
+#define CPUS 64
+
+struct cpus {
+    atomic_int arrived;
+    int threads, cpus[CPUS]; /* that the thread may use */
+    cpu_set_t set[CPUS];
+};
+
+/* As many tasks as threads, none of which ends before all have begun: each thread runs one. */
+static void note_cpus(void *arg, int task, int thread)
+{
+    struct cpus *c = arg;
+
+    (void)task;
+    pthread_getaffinity_np(pthread_self(), sizeof c->set[thread], &c->set[thread]);
+    c->cpus[thread] = CPU_COUNT(&c->set[thread]);
+    atomic_fetch_add(&c->arrived, 1);
+    while (atomic_load(&c->arrived) < c->threads)
+        sched_yield();
+}
+
+Test(pool, each_worker_has_a_cpu_of_its_own)
+{
+    cpu_set_t allowed;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    const int threads = CPU_COUNT(&allowed) < CPUS ? CPU_COUNT(&allowed) : CPUS;
+    struct pool *p = pool_of(threads);
+    struct cpus c = {.threads = threads};
+    pool_run(p, threads, note_cpus, &c);
+    pool_free(p);
+    cr_assert(CPU_EQUAL(&c.set[0], &allowed), "the caller was bound");
+    if (threads == 1)
+        return; /* nobody to bind */
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    for (int i = 1; i < threads; i++) {
+        cr_assert_eq(c.cpus[i], 1, "worker %d may use %d CPUs", i, c.cpus[i]);
+        CPU_OR(&taken, &taken, &c.set[i]);
+    }
+    cr_assert_eq(CPU_COUNT(&taken), threads - 1, "%d workers share %d CPUs", threads - 1, CPU_COUNT(&taken));
+}
+
+Test(pool, more_threads_than_cpus_are_left_to_the_kernel)
+{
+    cpu_set_t allowed;
+
+    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    const int threads = CPU_COUNT(&allowed) + 1;
+    if (threads > CPUS)
+        return;
+    struct pool *p = pool_of(threads);
+    struct cpus c = {.threads = threads};
+    pool_run(p, threads, note_cpus, &c);
+    pool_free(p);
+    for (int i = 0; i < threads; i++)
+        cr_assert(CPU_EQUAL(&c.set[i], &allowed), "thread %d was bound", i);
 }

@@ -25,7 +25,7 @@ const char *cpu_describe(char *buf, size_t n); /* model name and "AVX-512 BF16 A
 /* -- threads -------------------------------------------------------------------------------------------------------- */
 struct pool;
 /* `threads` >= 1 workers including the caller. Workers sleep between jobs (no spinning that would starve copy threads for more
- * than about 20 us). */
+ * than about 20 us), each bound to a CPU other than the caller's, unless the process may use fewer CPUs than threads. */
 enum status pool_new(struct pool **out, int threads, struct error *err);
 void pool_free(struct pool *p);
 int pool_threads(const struct pool *p);

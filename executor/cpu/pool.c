@@ -2,9 +2,15 @@
  *
  * A job is announced by a new generation number. Workers wait for it by looking for some microseconds, because the jobs of
  * one layer follow each other closely, and then sleep on a condition, so that they do not take the core from a copy thread.
+ *
+ * Each worker is bound to a CPU of its own, none to the caller's. Left to the kernel, a worker that is woken often finds itself on the
+ * caller's CPU and starts when the caller has finished: a run that waited for the disk before every layer took 1.8 times as long to
+ * compute on two CPUs.
  */
+#define _GNU_SOURCE /* sched_getcpu, pthread_setaffinity_np */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -23,6 +29,9 @@ struct pool {
     int threads;
     struct worker *worker; /* (threads - 1): all but the caller */
     int started;
+    int *cpu; /* (n_cpus) those that the process may use */
+    int n_cpus;
+    int home;                 /* the caller's CPU when the workers were bound, -1 before */
     pthread_mutex_t run_lock; /* one job at a time */
     pthread_mutex_t lock;
     pthread_cond_t job_begins, job_ends;
@@ -95,6 +104,39 @@ static void *worker_main(void *arg)
     }
 }
 
+/* Failures leave the pool unbound, which is only slower. */
+static void find_cpus(struct pool *p)
+{
+    cpu_set_t allowed;
+
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || !(p->cpu = calloc((size_t)CPU_COUNT(&allowed), sizeof *p->cpu)))
+        return;
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &allowed))
+            p->cpu[p->n_cpus++] = i;
+}
+
+/* Binds the workers to the CPUs that follow the caller's, unless there are fewer CPUs than threads. */
+static void bind_workers(struct pool *p)
+{
+    const int here = sched_getcpu();
+    int at = 0;
+
+    if (here == p->home || p->n_cpus < p->threads)
+        return;
+    while (at < p->n_cpus && p->cpu[at] != here)
+        at++;
+    if (at == p->n_cpus)
+        return;
+    for (int i = 0; i < p->started; i++) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(p->cpu[(at + 1 + i) % p->n_cpus], &one);
+        pthread_setaffinity_np(p->worker[i].id, sizeof one, &one);
+    }
+    p->home = here;
+}
+
 static void begin_job(struct pool *p)
 {
     pthread_mutex_lock(&p->lock);
@@ -141,6 +183,8 @@ enum status pool_new(struct pool **out, int threads, struct error *err)
         return error_errno(err, ENOMEM, "cannot make a pool of %d threads", threads);
     }
     p->threads = threads;
+    p->home = -1;
+    find_cpus(p);
     pthread_mutex_init(&p->run_lock, NULL);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->job_begins, NULL);
@@ -166,6 +210,7 @@ void pool_free(struct pool *p)
     pthread_cond_destroy(&p->job_begins);
     pthread_mutex_destroy(&p->lock);
     pthread_mutex_destroy(&p->run_lock);
+    free(p->cpu);
     free(p->worker);
     free(p);
 }
@@ -188,6 +233,7 @@ void pool_run(struct pool *p, int tasks, void (*fn)(void *arg, int task, int thr
         return;
     }
     pthread_mutex_lock(&p->run_lock);
+    bind_workers(p);
     p->fn = fn;
     p->arg = arg;
     p->tasks = tasks;
