@@ -101,8 +101,7 @@ static enum status find_prompts(struct run *r, struct error *err)
 {
     const struct arch *a = &r->s->arch;
     struct error none = {0};
-    int64_t block = stream_sequences(&r->s->workload, &r->s->policy);
-    int64_t wanted = r->s->workload.sequences > block ? r->s->workload.sequences : block;
+    int64_t wanted = r->s->workload.sequences > 0 ? r->s->workload.sequences : stream_sequences(&r->s->workload, &r->s->policy);
     if (!r->o->prompts) { /* ids 0..3 are special in OPT's vocabulary */
         return prompts_random(&r->prompts, wanted, r->s->workload.prompt_tokens, a->vocab > 8 ? 4 : 0, a->vocab,
                               r->o->sampling.seed, err);
@@ -198,19 +197,8 @@ static enum status open_runner(struct run *r, struct error *err)
 
 static struct prediction measured(const struct run *r)
 {
-    struct prediction p = r->s->prediction;
-    struct trace_summary sum;
-    trace_summarise(&r->trace, &sum);
-    p.prefill_s = sum.prefill_s;
-    p.decode_s = sum.decode_s;
-    p.latency_s = sum.total_s;
-    p.throughput_tok_s = sum.throughput_tok_s;
+    struct prediction p = setting_of_trace(r->s, &r->trace);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        p.bound_by[ph] = 0;
-        for (int i = 0; i < resource_count(&r->s->hardware); i++) {
-            p.busy_s[ph][i] = sum.busy_s[ph][i];
-            p.bound_by[ph] = p.busy_s[ph][i] > p.busy_s[ph][p.bound_by[ph]] ? i : p.bound_by[ph];
-        }
         for (int t = 0; t < r->s->hardware.n_tiers; t++) {
             p.peak_bytes[ph][t] = (double)runner_peak_bytes(r->runner, t);
         }

@@ -17,21 +17,10 @@ static enum status write_traces(const struct trace *t, const struct options *o, 
 static enum status print(const struct setting *s, const struct trace *t, const struct interval *latency, const struct options *o,
                          struct error *err)
 {
-    struct trace_summary sum;
-    struct prediction p = s->prediction;
+    struct prediction p = setting_of_trace(s, t);
     struct table table;
-    trace_summarise(t, &sum);
-    p.prefill_s = sum.prefill_s;
-    p.decode_s = sum.decode_s;
-    p.latency_s = sum.total_s;
-    p.throughput_tok_s = sum.throughput_tok_s;
-    for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        p.bound_by[ph] = 0;
-        for (int r = 0; r < resource_count(&s->hardware); r++) {
-            p.busy_s[ph][r] = sum.busy_s[ph][r];
-            p.bound_by[ph] = p.busy_s[ph][r] > p.busy_s[ph][p.bound_by[ph]] ? r : p.bound_by[ph];
-        }
-    }
+    double low_tok_s = latency ? s->cost.tokens / (s->cost.runs * latency->high_s) : 0,
+           high_tok_s = latency ? s->cost.tokens / (s->cost.runs * latency->low_s) : 0;
     table_init(&table);
     setting_columns(&table, s, o->format);
     table_column(&table, "operations", COLUMN_INT);
@@ -43,8 +32,8 @@ static enum status print(const struct setting *s, const struct trace *t, const s
     setting_cells(&table, s, &p, o->format);
     table_int(&table, t->n_events);
     if (latency) {
-        table_number(&table, (double)t->generated_tokens / latency->high_s);
-        table_number(&table, (double)t->generated_tokens / latency->low_s);
+        table_number(&table, low_tok_s);
+        table_number(&table, high_tok_s);
         table_int(&table, o->replays);
     }
     enum status status = table_write_one(&table, o->format, stdout, err);
@@ -53,8 +42,7 @@ static enum status print(const struct setting *s, const struct trace *t, const s
         printf("\nA simulation (%s profile): predicted times in the schedule's order. The cost table alone says %.4g tok/s.\n",
                s->hardware.estimate, s->prediction.throughput_tok_s);
         if (latency) {
-            printf("In 9 of 10 replays with the spread of the profile's rates, %.4g to %.4g tok/s.\n",
-                   (double)t->generated_tokens / latency->high_s, (double)t->generated_tokens / latency->low_s);
+            printf("In 9 of 10 replays with the spread of the profile's rates, %.4g to %.4g tok/s.\n", low_tok_s, high_tok_s);
         }
         setting_explain(s, &p, stdout);
     }

@@ -173,6 +173,25 @@ enum status setting_replay(const struct setting *s, uint64_t seed, int replays, 
     return status;
 }
 
+struct prediction setting_of_trace(const struct setting *s, const struct trace *t)
+{
+    struct prediction p = s->prediction;
+    struct trace_summary sum;
+    trace_summarise(t, &sum);
+    p.prefill_s = s->cost.runs * sum.prefill_s;
+    p.decode_s = s->cost.runs * sum.decode_s;
+    p.latency_s = s->cost.runs * sum.total_s;
+    p.throughput_tok_s = p.latency_s > 0 ? s->cost.tokens / p.latency_s : 0;
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        p.bound_by[ph] = 0;
+        for (int r = 0; r < resource_count(&s->hardware); r++) {
+            p.busy_s[ph][r] = s->cost.runs * sum.busy_s[ph][r];
+            p.bound_by[ph] = p.busy_s[ph][r] > p.busy_s[ph][p.bound_by[ph]] ? r : p.bound_by[ph];
+        }
+    }
+    return p;
+}
+
 /* -- results ---------------------------------------------------------------------------------------------------------- */
 
 void setting_columns(struct table *t, const struct setting *s, enum output_format format)

@@ -47,6 +47,9 @@ enum status setting_simulate(const struct setting *s, struct trace *t, struct er
 /* Its latency when the machine's rates vary, see simulate_noise. */
 enum status setting_replay(const struct setting *s, uint64_t seed, int replays, struct interval *latency, struct error *err);
 
+/* s's prediction with the times of a trace, which is of one run of the schedule: those of all runs (cost.h). */
+struct prediction setting_of_trace(const struct setting *s, const struct trace *t);
+
 /* Columns and one row of the results' vocabulary: model, hardware, workload, policy, throughput_tok_s, ... For people (Markdown) the long
  * policy stays out of the table: setting_explain prints it below. */
 void setting_columns(struct table *t, const struct setting *s, enum output_format format);

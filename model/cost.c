@@ -141,10 +141,11 @@ struct build {
     const struct workload *w;
     const struct policy *p, *high; /* smallest sizes and the switches; largest sizes */
     enum format weights, cache;
-    enum format products, attended;      /* what the first unit works on: 16 bits where a runtime expands 4 first */
-    double block, placed_bytes, visible; /* visible: mean tokens in the cache over the decode steps */
-    double batches;                      /* fewest batches that `block` sequences take: the number of batches, at a point */
-    double passes;                       /* part of a pass over the weights that `block` sequences pay: 1 at a point */
+    enum format products, attended; /* what the first unit works on: 16 bits where a runtime expands 4 first */
+    double block, placed_bytes;
+    double visible, visible_most; /* mean tokens in the cache over the decode steps: the least, the most in the box */
+    double batches;               /* fewest batches that `block` sequences take: the number of batches, at a point */
+    double passes;                /* part of a pass over the weights that `block` sequences pay: 1 at a point */
     bool near;
 };
 
@@ -219,10 +220,11 @@ static void add_cache(struct build *b, enum phase ph, enum phase work)
             continue;
         double bytes = l->alike * b->block * row, transfers = l->alike * b->batches;
         struct span padding = cache_padding(b, l), size = times(gpu_batch(b), row);
+        struct span loaded = {size.low * seen, size.high * (b->visible_most - 1)};
         if (work == PHASE_PREFILL) {
             add_traffic(b, ph, CLASS_CACHE, 0, true, bytes * s, transfers, times(size, s), padding);
         } else {
-            add_traffic(b, ph, CLASS_CACHE, attend_at, false, bytes * seen, transfers, times(size, seen), padding);
+            add_traffic(b, ph, CLASS_CACHE, attend_at, false, bytes * seen, transfers, loaded, padding);
             add_traffic(b, ph, CLASS_CACHE, attend_at, true, bytes, transfers, size, padding);
         }
     }
@@ -384,54 +386,48 @@ static void separate_steps(struct build *b)
     b->c->steps[PHASE_PREFILL] = 1;
     b->c->steps[PHASE_DECODE] = (double)(n - 1);
     b->c->tokens = b->block * (double)n;
-    b->visible = n > 1 ? visible_mean(s, n - 1, 0) : (double)s;
+    b->visible = b->visible_most = n > 1 ? visible_mean(s, n - 1, 0) : (double)s;
     for (int ph = 0; ph < PHASE_COUNT; ph++)
         add_work(b, ph, ph);
 }
 
-/* All passes of a phase added up. */
-struct passes {
-    double n, entering, decoding, visible; /* batches at their prefill; batches that decode, and the tokens that these see */
-};
-
-static void count_passes(const struct workload *w, const struct policy *p, struct passes sum[PHASE_COUNT])
-{
-    int64_t n = w->gen_tokens, batches = stream_batches(w, p), passes = stream_passes(w, p), low = 0, high = 0;
-    double steps_taken = 0; /* by those under way */
-    for (int64_t pass = 0; pass < passes; pass++) {
-        int64_t entering = 0;
-        for (; low < high && stream_entry(w, p, low) + n <= pass; low++)
-            steps_taken -= (double)(n - 1);
-        steps_taken += (double)(high - low);
-        for (; high < batches && stream_entry(w, p, high) <= pass; high++)
-            entering++;
-        struct passes *s = &sum[entering ? PHASE_PREFILL : PHASE_DECODE];
-        double decoding = (double)(high - low - entering);
-        s->n++;
-        s->entering += (double)entering;
-        s->decoding += decoding;
-        s->visible += decoding * (double)w->prompt_tokens + steps_taken;
-    }
-}
-
 /* Diagonal: a step of the prefill phase is a pass in which batches enter while the others decode, one of the decode phase a pass in which
  * all decode. Both are the mean over the whole stream, the first and last n passes with fewer batches included. */
-static void mixed_steps(struct build *b)
+static void mixed_steps(struct build *b, bool point, double most)
 {
-    struct passes sum[PHASE_COUNT] = {{0}};
-    count_passes(b->w, b->p, sum);
-    b->c->tokens = (b->w->sequences > 0 ? (double)b->w->sequences : b->block) * (double)b->w->gen_tokens;
+    struct stream_sum sum[PHASE_COUNT];
+    double all = b->w->sequences > 0 ? (double)b->w->sequences : b->block;
+    if (point)
+        stream_count(b->w, b->p, sum);
+    else
+        stream_count_least(b->w, b->p, b->high, most, sum);
+    b->c->tokens = all * (double)b->w->gen_tokens;
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        const struct passes *s = &sum[ph];
-        const double batches[PHASE_COUNT] = {s->entering, s->decoding};
-        b->c->steps[ph] = s->n;
-        b->visible = s->decoding > 0 ? s->visible / s->decoding : 1;
-        for (int work = 0; work < PHASE_COUNT && s->n > 0; work++) {
-            b->batches = batches[work] / s->n;
-            b->block = b->batches * b->p->gpu_batch_size;
+        const struct stream_sum *s = &sum[ph];
+        const double sequences[PHASE_COUNT] = {s->entering, s->decoding};
+        b->c->steps[ph] = s->passes;
+        b->visible = s->visible;
+        b->visible_most = point ? s->visible : (double)(b->w->prompt_tokens + b->w->gen_tokens - 1);
+        for (int work = 0; work < PHASE_COUNT && s->passes > 0; work++) {
+            b->block = sequences[work] / s->passes;
+            b->batches = b->block / b->high->gpu_batch_size;
             add_work(b, ph, work);
         }
     }
+}
+
+/* Blocks of B until N sequences are served, the last as long as the others: ceil(N / B). In a box a block costs B / block of the table's,
+ * so all of them ceil(N / B) * B / block, and ceil(N / B) * B is at least N, and at least as many of the smallest blocks as there are of
+ * the largest. */
+static void repeat_blocks(struct cost *c, const struct workload *w, double block, double most)
+{
+    double n = (double)w->sequences;
+    if (w->sequences == 0)
+        return;
+    c->runs = fmax(n, block * ceil(n / most)) / block;
+    c->tokens = n * (double)w->gen_tokens;
+    for (int ph = 0; ph < PHASE_COUNT; ph++)
+        c->steps[ph] *= c->runs;
 }
 
 enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
@@ -452,9 +448,14 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
                       .near = low->attention_near_cache};
     bool waits = hw->runtime.staging_bytes_per_s > 0;
     bool point = low->gpu_batch_size == high->gpu_batch_size && low->num_gpu_batches == high->num_gpu_batches;
-    if (waits && low->schedule == SCHEDULE_DIAGONAL)
+    bool diagonal = low->schedule == SCHEDULE_DIAGONAL;
+    if (waits && diagonal)
         return error_set(err, STATUS_INVALID, "hardware %s: its runtime waits at every turn and has no diagonal schedule",
                          hw->name);
+    if (diagonal) { /* its table is for a pass, which every batch under way shares */
+        b.batches = low->num_gpu_batches;
+        b.passes = 1;
+    }
     b.products = waits && b.weights == FORMAT_Q4 ? FORMAT_F16 : b.weights;
     b.attended = waits && b.cache == FORMAT_Q4 ? FORMAT_F16 : b.cache;
     enum status s = check_rates(&b, err);
@@ -464,6 +465,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->n_tiers = hw->n_tiers;
     c->n_resources = resource_count(hw);
     c->overlap = low->overlap;
+    c->runs = 1;
     c->page_cache_s = hw->page_cache_bytes > 0
                           ? hw->page_cache_bytes / curve_at(&hw->link[hw->n_tiers - 2].read_bytes_per_s, hw->page_cache_bytes)
                           : 0;
@@ -480,11 +482,13 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     }
     if (waits && point)
         turns_build(c, a, hw, w, low);
-    else if (low->schedule == SCHEDULE_DIAGONAL)
-        mixed_steps(&b);
+    else if (diagonal)
+        mixed_steps(&b, point, most);
     else
         separate_steps(&b);
-    if (point && !waits && low->schedule != SCHEDULE_DIAGONAL)
+    if (!diagonal)
+        repeat_blocks(c, w, (double)policy_block(low), most);
+    if (point && !waits)
         fill_build(c, a, hw, w, low);
     return STATUS_OK;
 }

@@ -26,7 +26,7 @@ struct form {
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
 
 /* Seconds of a step of a phase in which `row` waits for `cause`: both are resources. */
-#define FILLS_MAX 12
+#define FILLS_MAX 16
 struct fill {
     int phase, row, cause;
     struct form s;
@@ -38,8 +38,9 @@ struct fill {
 struct cost {
     int n_tiers, n_resources;
     bool overlap;              /* step time = max over resources; else their sum */
-    double steps[PHASE_COUNT]; /* of a block 1 prefill, n-1 decode; diagonal: passes with and without entries */
-    double tokens;             /* generated: block * n; diagonal: sequences * n */
+    double runs;               /* of the schedule, one after the other, until all sequences are served (stream_runs) */
+    double steps[PHASE_COUNT]; /* of all runs. Of one block 1 prefill, n-1 decode; diagonal: passes with and without entries */
+    double tokens;             /* generated and asked for: sequences * n, or what one run has room for */
     struct form busy[PHASE_COUNT][RESOURCES_MAX]; /* s per step of the whole block; decode: mean over the n-1 steps */
     /* Where a runtime waits, a step is stages one after the other: how often each comes in a step, and what a resource is busy in one.
      * No stages: the step is one. */
@@ -62,9 +63,9 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
 
 /* The table that bounds a box of batch sizes: all (gpu_batch_size, num_gpu_batches) from those of `low` to those of `high` whose block
  * has at most `most_block` sequences; the switches are low's. For every point of the box and every placement:
- *     busy here <= busy there * low's block / its block,  peak here <= peak there
+ *     steps * busy / tokens here <= the same there,  peak here <= peak there
  * so that tokens / T of this table is at least its throughput and T of this table at most its latency. low == high gives cost_build's
- * table; the diagonal schedule has only that. Expects low's block, and that of either low size with the other high one, to be at most most_block. */
+ * table. The diagonal's num_gpu_batches are at most gen_tokens in all of the box, or above in all of it. Expects low's block, and that of either low size with the other high one, to be at most most_block. */
 enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                              const struct policy *low, const struct policy *high, int64_t most_block, struct error *err);
 
@@ -86,7 +87,7 @@ double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CL
                    const double slow[RESOURCES_MAX]);
 
 struct prediction {
-    double prefill_s, decode_s, latency_s, throughput_tok_s; /* decode_s: all its steps; latency: all sequences */
+    double prefill_s, decode_s, latency_s, throughput_tok_s; /* of all runs together, all their steps */
     double busy_s[PHASE_COUNT][RESOURCES_MAX];               /* per phase, all its steps */
     double peak_bytes[PHASE_COUNT][TIERS_MAX];
     int bound_by[PHASE_COUNT];            /* the busiest resource */

@@ -5,7 +5,7 @@
 
 #include "model/cost.h"
 
-/* Sets c->fill of a table whose steps are set, for zig-zag and row schedules. */
+/* Sets c->fill of a table. */
 void fill_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                 const struct policy *p);
 

@@ -26,11 +26,26 @@ int64_t stream_passes(const struct workload *w, const struct policy *p);
 bool stream_ends_pass(const struct workload *w, const struct policy *p, int64_t batch, int64_t step);
 /* Sequences that one run of the schedule has room for. */
 int64_t stream_sequences(const struct workload *w, const struct policy *p);
+/* Runs that serve the workload, one after the other; the last is as long as the others, its empty places filled with copies. */
+int64_t stream_runs(const struct workload *w, const struct policy *p);
 
 /* Most batches that enter in one pass: each needs room for the hidden states of a whole prompt. */
 int64_t stream_entering_most(const struct workload *w, const struct policy *p);
 /* Most cache of all batches under way, in tokens of one batch: whole batches, or for the diagonal pages. */
 int64_t stream_cache_tokens(const struct workload *w, const struct policy *p);
+
+/* What a diagonal's passes add up to over its run: [0] those in which batches enter, [1] the others. */
+struct stream_sum {
+    double passes;
+    double entering, decoding; /* sequences at their prefill; and at later steps, one for each step */
+    double visible;            /* tokens that the latter see, the mean */
+};
+void stream_count(const struct workload *w, const struct policy *p, struct stream_sum sum[2]);
+/* For any policy with batch sizes from low's to high's and at most most_block sequences under way, everything per sequence served is at least
+ * this, which is for all of the workload's sequences or, without any, for low's block. num_gpu_batches of both are at most gen_tokens, or both
+ * above. */
+void stream_count_least(const struct workload *w, const struct policy *low, const struct policy *high, double most_block,
+                        struct stream_sum sum[2]);
 
 /* Diagonal: the page of every CACHE_PAGE_TOKENS tokens of every batch, (stream_batches, stream_pages_per_batch), numbered from 0 below
  * stream_cache_tokens / CACHE_PAGE_TOKENS. A page goes to another batch only in a later pass than its last use. The caller frees it. */

@@ -76,8 +76,7 @@ static void try_schedules(struct oracle *x, struct policy p)
 {
     for (int schedule = 0; schedule < SCHEDULE_COUNT; schedule++)
         for (int overlap = 0; overlap < 2; overlap++) {
-            if ((x->o->schedule < 0 && schedule == SCHEDULE_DIAGONAL) || (x->o->schedule >= 0 && x->o->schedule != schedule) ||
-                (x->o->overlap >= 0 && x->o->overlap != overlap))
+            if ((x->o->schedule >= 0 && x->o->schedule != schedule) || (x->o->overlap >= 0 && x->o->overlap != overlap))
                 continue;
             p.schedule = (enum schedule_kind)schedule;
             p.overlap = overlap;

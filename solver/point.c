@@ -49,7 +49,6 @@ static bool is_open(const struct problem *pr, const struct policy *p)
     return !(o->weight_bits && o->weight_bits != p->weight_bits) && !(o->cache_bits && o->cache_bits != p->cache_bits) &&
            !(p->attention_near_cache && pr->hw->n_computes < 2) &&
            !(o->attention_near_cache >= 0 && o->attention_near_cache != p->attention_near_cache) &&
-           !(p->schedule == SCHEDULE_DIAGONAL && o->schedule < 0) && /* no table bounds a box of its sizes */
            !(o->overlap >= 0 && o->overlap != p->overlap) && !(o->schedule >= 0 && o->schedule != (int)p->schedule);
 }
 

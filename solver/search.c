@@ -158,6 +158,7 @@ static bool is_point(const struct box *b)
 static enum status bound_box(struct search_state *s, struct box *b, struct error *err)
 {
     const double max_latency_s = s->pr.o->max_latency_s;
+    struct error inner = {0}; /* that nothing fits is an answer */
     enum status status;
 
     s->pt.policy = b->low;
@@ -179,13 +180,13 @@ static enum status bound_box(struct search_state *s, struct box *b, struct error
         if (b->bound_tok_s == 0 || is_worthless(s, b->bound_tok_s))
             return STATUS_OK;
     }
-    status = point_solve(&s->pr, &s->pt, err);
+    status = point_solve(&s->pr, &s->pt, &inner);
     if (status == STATUS_DOES_NOT_FIT || (max_latency_s > 0 && s->pt.solution.total_s > max_latency_s)) {
         b->bound_tok_s = 0;
         return STATUS_OK;
     }
     if (status != STATUS_OK)
-        return status;
+        return error_set(err, status, "%s", inner.text);
     remember_prices(s);
     b->prices = s->pt.solution;
     b->bound_tok_s = fmin(b->bound_tok_s, s->pt.relaxed_throughput_tok_s);
@@ -204,8 +205,11 @@ static enum status try_corners(struct search_state *s, const struct box *b, stru
 
     corner[1].num_gpu_batches = b->high.num_gpu_batches;
     for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-        status = visit(s, &corner[i], err);
+        struct error inner = {0};
+        status = visit(s, &corner[i], &inner);
         status = status == STATUS_DOES_NOT_FIT ? STATUS_OK : status;
+        if (status != STATUS_OK)
+            error_set(err, status, "%s", inner.text);
     }
     return status;
 }
@@ -276,19 +280,29 @@ static int64_t count_sizes(const struct search_state *s, const struct box *b)
     return n;
 }
 
-/* All sizes that the options leave open, for one combination of switches. Schedules differ from two batches on: with one batch the plain
- * one stands for all, unless another is asked for. */
+/* All sizes that the options leave open, for one combination of switches. Row by row differs from zig-zag from two batches on; the diagonal
+ * too, unless there are more sequences than one block's. */
 static enum status open_switches(struct search_state *s, const struct policy *switches, struct error *err)
 {
     struct box b = {.low = *switches, .high = *switches, .bound_tok_s = INFINITY};
+    const int64_t n = s->pr.w->gen_tokens;
 
     b.high.gpu_batch_size = s->pr.o->gpu_batch_size > 0 ? s->pr.o->gpu_batch_size : (int)s->max_block;
     b.high.num_gpu_batches = s->pr.o->num_gpu_batches > 0 ? s->pr.o->num_gpu_batches : (int)s->max_block;
-    if (switches->schedule != SCHEDULE_ZIGZAG && s->pr.o->schedule < 0 && b.low.num_gpu_batches < 2)
+    const bool stream = switches->schedule == SCHEDULE_DIAGONAL && s->pr.w->sequences > 0;
+    if (switches->schedule != SCHEDULE_ZIGZAG && !stream && s->pr.o->schedule < 0 && b.low.num_gpu_batches < 2)
         b.low.num_gpu_batches = 2;
     if (b.high.num_gpu_batches < b.low.num_gpu_batches)
         return STATUS_OK;
     s->points += count_sizes(s, &b);
+    if (switches->schedule == SCHEDULE_DIAGONAL && b.low.num_gpu_batches <= n && n < b.high.num_gpu_batches) {
+        struct box many = b; /* a box of the diagonal lies on one side of the tokens */
+        many.low.num_gpu_batches = (int)n + 1;
+        b.high.num_gpu_batches = (int)n;
+        const enum status status = open_box(s, &many, err);
+        if (status != STATUS_OK)
+            return status;
+    }
     return open_box(s, &b, err);
 }
 
@@ -440,12 +454,6 @@ static enum status check_options(const struct search_options *o, int64_t max_blo
     if (gpu * n > max_block)
         return error_set(err, STATUS_INVALID, "batch size: expected at most %lld sequences in a block, found %lld x %lld",
                          (long long)max_block, (long long)gpu, (long long)n);
-    if (o->schedule == SCHEDULE_DIAGONAL && !(o->gpu_batch_size > 0 && o->num_gpu_batches > 0))
-        return error_set(
-            err, STATUS_INVALID,
-            "schedule diagonal: expected both batch sizes fixed (-b, --num-gpu-batches), as no bound covers a range of "
-            "them; found %s open",
-            o->gpu_batch_size > 0 ? "num_gpu_batches" : "gpu_batch_size");
     if ((o->weight_bits != 0 && o->weight_bits != 4 && o->weight_bits != 16) ||
         (o->cache_bits != 0 && o->cache_bits != 4 && o->cache_bits != 16))
         return error_set(err, STATUS_INVALID, "bits: expected 4 or 16, or 0 to search, found %d for weights and %d for the cache",

@@ -1,4 +1,4 @@
-/* search.h - the outer search: batch sizes and switches, an LP for each, the best executable policy, and why it is the best. */
+/* search.h - the outer search: batch sizes and switches (the schedule among them), an LP for each, the best executable policy, and why it is the best. */
 #ifndef BALLAST_SOLVER_SEARCH_H
 #define BALLAST_SOLVER_SEARCH_H
 
@@ -7,12 +7,12 @@
 
 struct search_options {
     int gpu_batch_size, num_gpu_batches; /* > 0: fixed; 0: searched */
-    int64_t max_block;              /* most sequences in a block: 0 = 65536. Fewer sequences to serve means a smaller block */
-    double max_latency_s;           /* 0: none. Latency of the whole block */
-    int weight_bits, cache_bits;    /* 16 or 4: fixed; 0: searched; */
-    int attention_near_cache;       /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
-    int schedule, overlap;          /* enum schedule_kind, 0 or 1: fixed; -1: searched */
-    int prefetch;                   /* weight ring depth: 0 = 3 */
+    int64_t max_block;                   /* most sequences in a block: 0 = 65536 */
+    double max_latency_s;                /* 0: none. Latency of all sequences, or of a block without a number of them */
+    int weight_bits, cache_bits;         /* 16 or 4: fixed; 0: searched; */
+    int attention_near_cache;            /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
+    int schedule, overlap;               /* enum schedule_kind, 0 or 1: fixed; -1: searched */
+    int prefetch;                        /* weight ring depth: 0 = 3 */
     double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
     uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
     struct fraction_range fraction; /* within these; each class must be able to sum to 1 */

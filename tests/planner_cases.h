@@ -92,6 +92,15 @@ static inline struct hardware random_machine(int n_tiers)
     return hw;
 }
 
+/* One block, or in one of three cases a number of sequences that few blocks divide. */
+static inline struct workload random_workload(void)
+{
+    struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+
+    w.sequences = pick(3) == 0 ? 1 + pick(30) : 0;
+    return w;
+}
+
 static inline struct search_options random_options(void)
 {
     static const int bits[] = {0, 4, 16};

@@ -36,7 +36,7 @@ static struct policy random_switches(const struct hardware *hw)
     p.weight_bits = pick(2) ? 16 : 4;
     p.cache_bits = pick(2) ? 16 : 4;
     p.attention_near_cache = hw->n_computes > 1 && pick(2);
-    p.schedule = pick(2) ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+    p.schedule = (enum schedule_kind)pick(SCHEDULE_COUNT);
     p.overlap = pick(2);
     p.prefetch = 1 + pick(4);
     return p;
@@ -53,8 +53,11 @@ static void assert_form_below(const struct form *low, double scale, const struct
 
 static void assert_bounds(const struct cost *bound, const struct cost *at, int box)
 {
-    const double scale = at->tokens / bound->tokens; /* from the smallest block to this one */
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        if (!(at->steps[ph] > 0))
+            continue;
+        /* the same number of tokens: from the smallest block to this one, and from all steps to one */
+        const double scale = at->tokens / bound->tokens * bound->steps[ph] / at->steps[ph];
         for (int r = 0; r < at->n_resources; r++)
             assert_form_below(&bound->busy[ph][r], scale, &at->busy[ph][r], "busy", box);
         for (int t = 0; t < at->n_tiers; t++)
@@ -68,7 +71,7 @@ Test(bound, no_point_of_a_box_is_below_its_table)
     seed_from_environment("no_point_of_a_box_is_below_its_table");
     for (int box = 0; box < 500; box++) {
         const struct hardware hw = jagged_machine(2 + pick(2));
-        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        const struct workload w = random_workload();
         struct policy low = random_switches(&hw), high, p;
         struct arch a;
         struct cost bound, at;
@@ -78,6 +81,8 @@ Test(bound, no_point_of_a_box_is_below_its_table)
         high = p = low;
         high.gpu_batch_size += pick(box % 2 ? 8 : 200);
         high.num_gpu_batches += pick(200);
+        if (low.schedule == SCHEDULE_DIAGONAL && low.num_gpu_batches <= w.gen_tokens && high.num_gpu_batches > w.gen_tokens)
+            high.num_gpu_batches = (int)w.gen_tokens; /* a box lies on one side */
         const int64_t corner = (int64_t)high.gpu_batch_size * low.num_gpu_batches,
                       other = (int64_t)low.gpu_batch_size * high.num_gpu_batches;
         const int64_t least = corner > other ? corner : other, most = least + pick((int)(policy_block(&high) - least + 1));
@@ -92,6 +97,31 @@ Test(bound, no_point_of_a_box_is_below_its_table)
         }
         arch_free(&a);
     }
+}
+
+/* 20 sequences in blocks of 1 to 3 batches of 4 to 8. Each takes at least ceil(20 / 24) = 1 largest block, so as many smallest ones, 4 or
+ * more; but they are 20: five of the smallest. Blocks of 12 to 15 (3 x 4..5): at least ceil(20 / 15) = 2 of 12 are 24 sequences. */
+Test(bound, blocks_hold_all_sequences_and_are_whole)
+{
+    const struct workload w = {.prompt_tokens = 16, .gen_tokens = 4, .sequences = 20};
+    const struct hardware hw = test_machine(2, "f32");
+    struct policy low, high;
+    struct arch a;
+    struct cost bound;
+    small_arch(&a, 64, 2, 256);
+    policy_default(&low, 2);
+    low.gpu_batch_size = 4;
+    high = low;
+    high.gpu_batch_size = 8;
+    high.num_gpu_batches = 3;
+    cr_assert_eq(cost_build_bound(&bound, &a, &hw, &w, &low, &high, 24, NULL), STATUS_OK);
+    cr_assert_float_eq(bound.steps[PHASE_PREFILL], 5, 1e-12);
+    low.num_gpu_batches = 3;
+    high.gpu_batch_size = 5;
+    cr_assert_eq(cost_build_bound(&bound, &a, &hw, &w, &low, &high, 15, NULL), STATUS_OK);
+    cr_assert_float_eq(bound.steps[PHASE_PREFILL], 2, 1e-12);
+    cr_assert_float_eq(bound.tokens, 80, 1e-12);
+    arch_free(&a);
 }
 
 /* 4 to 8 sequences a batch, 2 to 3 batches, no block above 20. What 4 x 2 = 8 sequences cost at the least: their weights are read once for

@@ -160,7 +160,7 @@ if has plan; then
     bad "a fix against a fix" 1 '^ballast: plan: --set cache_bits: ' $opt --set cache_bits=4 --set cache_bits=16
     bad "more than all" 1 '^ballast: plan: --set w.cpu=50%: expected at most 100 % of the weights' $opt --set w.gpu=60% --set w.cpu=50%
     bad "less than all" 1 '^ballast: plan: --set w.disk=10%: expected ' $opt --set w.gpu=10% --set w.cpu=10% --set w.disk=10%
-    bad "the diagonal over open sizes" 1 '^ballast: plan: schedule diagonal: expected both batch sizes fixed' $opt --set schedule=diagonal
+    good "the diagonal over open sizes" 'schedule diagonal' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 --sequences 64 --schedule diagonal -o json
     bad "an empty space" 1 '^ballast: plan: batch size: expected at most 64' $opt --set gbs=65
     bad "a fix of a given policy" 1 '^ballast: predict: --set gbs=4: ' predict -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" --set gbs=4
     bad "a plan with a fixed placement" 1 '^ballast: plan: --percent' plan -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0"
@@ -276,6 +276,20 @@ if has run && has simulate; then
     else
         not_ok "run with traces" "exit $status: $(tail -n 1 "$work/err")"
     fi
+    # 6 sequences in blocks of 4 are two blocks: twice the time, for 6/4 of the tokens
+    number() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" "$work/out"; }
+    for command in predict simulate run; do
+        fixed=("${setting[@]}")
+        [ $command = run ] && fixed+=(-r 1 --scratch-dir "$work")
+        "$ballast" $command "${fixed[@]}" -o json >"$work/out" 2>/dev/null
+        block=$(number latency_s)
+        good "$command six sequences" '"latency_s": ' $command "${fixed[@]}" --sequences 6 -o json
+        awk -v command=$command -v block="$block" -v all="$(number latency_s)" -v rate="$(number throughput_tok_s)" 'BEGIN {
+            twice = all / block / 2; tokens = all * rate / 24
+            exit !((command == "run" || (twice > 0.999999 && twice < 1.000001)) && tokens > 0.999999 && tokens < 1.000001) }' &&
+            ok "$command serves six sequences in two blocks" ||
+            not_ok "$command serves six sequences in two blocks" "a block takes $block s: $(head -c 300 "$work/out")"
+    done
     stream=("${setting[@]}" --schedule diagonal --sequences 10)
     good "simulate a diagonal stream" '"throughput_tok_s": ' simulate "${stream[@]}" --trace "$work/diagonal.csv" -o json
     good "run a diagonal stream" '"throughput_tok_s": ' run "${stream[@]}" -r 1 --scratch-dir "$work" --trace "$work/ran.csv" -o json

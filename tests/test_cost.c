@@ -77,6 +77,38 @@ Test(cost, weights_on_the_disk_cross_the_link_once_a_step)
     arch_free(&a);
 }
 
+/* 4 x 2 = 8 sequences a block, 5 tokens each. 20 of them take three blocks, the last with 4 copies that nobody asked for: three times the
+ * time of a block for 20 * 5 tokens. 8 take one block, and so do 3. */
+Test(cost, sequences_are_served_block_after_block)
+{
+    static const struct {
+        int64_t sequences;
+        double runs;
+    } cases[] = {{20, 3}, {8, 1}, {3, 1}, {16, 2}, {17, 3}};
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "f32");
+    struct workload w = {32, 5, 0};
+    struct policy p;
+    struct prediction block, all;
+    policy_default(&p, 2);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 2;
+    struct cost c = build(&a, &hw, &w, &p);
+    cost_predict(&c, p.fraction, &block);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        w.sequences = cases[i].sequences;
+        c = build(&a, &hw, &w, &p);
+        cost_predict(&c, p.fraction, &all);
+        CLOSE(c.runs, cases[i].runs);
+        CLOSE(c.tokens, 5.0 * (double)cases[i].sequences);
+        CLOSE(c.steps[PHASE_DECODE], 4 * cases[i].runs);
+        CLOSE(all.latency_s, cases[i].runs * block.latency_s);
+        CLOSE(all.throughput_tok_s, c.tokens / all.latency_s);
+        CLOSE(all.peak_bytes[PHASE_DECODE][0], block.peak_bytes[PHASE_DECODE][0]);
+    }
+    arch_free(&a);
+}
+
 Test(cost, a_cache_on_the_disk_is_written_in_prefill_and_read_whole_in_decode)
 {
     struct arch a = load("opt-125m");

@@ -18,7 +18,7 @@ static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
 {
     struct hardware hw = random_machine(n_tiers);
     const struct search_options o = random_options();
-    const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+    const struct workload w = random_workload();
     struct arch a;
     struct policy oracle_policy;
     struct plan p;
@@ -68,7 +68,7 @@ Test(search, prices_of_any_point_bound_every_other)
     seed_from_environment("prices_of_any_point_bound_every_other");
     for (int i = 0; i < 100; i++) {
         struct hardware hw = random_machine(2 + i % 2);
-        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        const struct workload w = random_workload();
         struct search_options o;
         struct arch a;
         struct problem pr;
@@ -106,7 +106,7 @@ Test(search, branch_and_bound_finds_what_all_integer_sizes_hold)
     seed_from_environment("branch_and_bound_finds_what_all_integer_sizes_hold");
     for (int i = 0; i < 40; i++) {
         const struct hardware hw = random_machine(2 + i % 2);
-        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        const struct workload w = random_workload();
         struct search_options o = random_options();
         struct arch a;
         struct problem pr;
@@ -182,7 +182,7 @@ Test(search, fractions_stay_within_what_is_fixed)
     for (int i = 0; i < 60; i++) {
         const int n_tiers = 2 + i % 2, cls = pick(CLASS_COUNT), k = pick(n_tiers);
         const struct hardware hw = random_machine(n_tiers);
-        const struct workload w = {.prompt_tokens = 1 + pick(64), .gen_tokens = 1 + pick(16)};
+        const struct workload w = random_workload();
         struct search_options o = random_options();
         struct arch a;
         struct plan free_plan, p;

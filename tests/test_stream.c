@@ -125,6 +125,85 @@ Test(stream, random_streams_never_share_a_page)
     }
 }
 
+/* What the sums mean, pass by pass. */
+static void count_by_passes(const struct workload *w, const struct policy *p, struct stream_sum sum[2])
+{
+    double decoding[2] = {0}, seen[2] = {0}, entering[2] = {0}, passes[2] = {0};
+    for (int64_t pass = 0; pass < stream_passes(w, p); pass++) {
+        int64_t at_step[2] = {0}, tokens = 0; /* at their prefill; at a later step */
+        for (int64_t b = 0; b < stream_batches(w, p); b++) {
+            int64_t step = pass - stream_entry(w, p, b);
+            if (step >= 0 && step < w->gen_tokens) {
+                at_step[step > 0]++;
+                tokens += step > 0 ? w->prompt_tokens + step : 0;
+            }
+        }
+        int kind = at_step[0] == 0;
+        passes[kind]++;
+        entering[kind] += (double)at_step[0];
+        decoding[kind] += (double)at_step[1];
+        seen[kind] += (double)tokens;
+    }
+    for (int kind = 0; kind < 2; kind++)
+        sum[kind] = (struct stream_sum){passes[kind], entering[kind] * p->gpu_batch_size, decoding[kind] * p->gpu_batch_size,
+                                        decoding[kind] > 0 ? seen[kind] / decoding[kind] : (double)w->prompt_tokens};
+}
+
+#define CLOSE(a, b) cr_assert_float_eq(a, b, 1e-9 * (b) + 1e-12, "case %d: %.12g is not %.12g", i, (double)(a), (double)(b))
+
+Test(stream, sums_are_those_of_all_passes)
+{
+    state = 7;
+    for (int i = 0; i < 500; i++) {
+        struct workload w = {1 + below(60), 1 + below(40), below(3) ? below(90) : 0};
+        struct policy p = diagonal(1 + (int)below(3), 1 + (int)below(60));
+        struct stream_sum sum[2], oracle[2];
+        stream_count(&w, &p, sum);
+        count_by_passes(&w, &p, oracle);
+        for (int kind = 0; kind < 2; kind++) {
+            CLOSE(sum[kind].passes, oracle[kind].passes);
+            CLOSE(sum[kind].entering, oracle[kind].entering);
+            CLOSE(sum[kind].decoding, oracle[kind].decoding);
+            CLOSE(sum[kind].visible, oracle[kind].visible);
+        }
+    }
+}
+
+/* Everything for the same number of sequences: a box's sums are at most those of its points, and not idly so. */
+Test(stream, a_box_of_sizes_is_below_its_points)
+{
+    double tight = 0;
+    int n = 0;
+    state = 11;
+    for (int i = 0; i < 3000; i++) {
+        struct workload w = {1 + below(60), 1 + below(40), below(3) ? 1 + below(2000) : 0};
+        struct policy low = diagonal(1 + (int)below(8), 1 + (int)below(60)), high = low, p;
+        struct stream_sum box[2], sum[2];
+        high.gpu_batch_size += (int)below(8);
+        high.num_gpu_batches += (int)below(30);
+        if (low.num_gpu_batches <= w.gen_tokens && high.num_gpu_batches > w.gen_tokens)
+            high.num_gpu_batches = (int)w.gen_tokens;
+        p = diagonal(low.gpu_batch_size + (int)below(high.gpu_batch_size - low.gpu_batch_size + 1),
+                     low.num_gpu_batches + (int)below(high.num_gpu_batches - low.num_gpu_batches + 1));
+        double most = (double)(policy_block(&p) + below(100)),
+               per = w.sequences ? 1 : (double)policy_block(&low) / (double)policy_block(&p);
+        stream_count_least(&w, &low, &high, most, box);
+        stream_count(&w, &p, sum);
+        for (int kind = 0; kind < 2; kind++) {
+            cr_assert_leq(box[kind].passes, sum[kind].passes * per * (1 + 1e-12), "case %d.%d: passes", i, kind);
+            cr_assert_leq(box[kind].entering, sum[kind].entering * per * (1 + 1e-12), "case %d.%d: entering", i, kind);
+            cr_assert_leq(box[kind].decoding, sum[kind].decoding * per * (1 + 1e-12), "case %d.%d: decoding", i, kind);
+            if (sum[kind].decoding > 0)
+                cr_assert_leq(box[kind].visible, sum[kind].visible * (1 + 1e-12), "case %d.%d: visible", i, kind);
+        }
+        if (policy_block(&high) == policy_block(&low)) {
+            tight += (box[0].decoding + box[1].decoding) / (sum[0].decoding + sum[1].decoding + 1e-9);
+            n++;
+        }
+    }
+    cr_assert(n > 10 && tight / n > 0.7, "%d boxes of one size hold %.2f of their decode steps", n, tight / n);
+}
+
 /* 4 tokens, 2 under way, 4 batches of 1: entries 0, 2, 4, 6, 10 passes. With entries 0 2 4 6; without 1 3 5 7 8 9. Decode batches with an
  * entry: 0, 1, 1, 1 = 3 in 4; without: 1, 2, 2, 2, 1, 1 = 9 in 6. */
 Test(stream, the_cost_table_averages_over_passes_with_and_without_entries)

@@ -30,14 +30,15 @@ void trace_describe(struct trace *t, enum trace_origin origin, const struct run_
         snprintf(t->kind_name[k], sizeof t->kind_name[k], "%s", op_kind_name(k));
     t->n_resources = resource_count(s->hardware);
     t->n_tiers = s->hardware->n_tiers;
-    t->predicted_prefill_s = s->prediction->prefill_s;
-    t->predicted_decode_s = s->prediction->decode_s;
-    t->predicted_low_s = s->prediction->latency_low_s;
-    t->predicted_high_s = s->prediction->latency_high_s;
+    double part = 1 / (double)stream_runs(s->workload, s->policy); /* a trace is of one run of the schedule */
+    t->predicted_prefill_s = part * s->prediction->prefill_s;
+    t->predicted_decode_s = part * s->prediction->decode_s;
+    t->predicted_low_s = part * s->prediction->latency_low_s;
+    t->predicted_high_s = part * s->prediction->latency_high_s;
     for (int r = 0; r < t->n_resources; r++) {
         snprintf(t->resource_name[r], sizeof t->resource_name[r], "%s", resource_name(s->hardware, r, buf));
         for (int ph = 0; ph < PHASE_COUNT; ph++)
-            t->predicted_busy_s[ph][r] = s->prediction->busy_s[ph][r];
+            t->predicted_busy_s[ph][r] = part * s->prediction->busy_s[ph][r];
     }
     for (int i = 0; i < t->n_tiers; i++) {
         snprintf(t->tier_name[i], sizeof t->tier_name[i], "%s", s->hardware->tier[i].name);
