@@ -2,7 +2,7 @@
  *
  * Each returns 0, or the cudaError_t of a launch that failed; results are there once the stream has come so far. Pointers are device
  * memory (or pinned host memory), shapes are row-major, "formats" are F32, F16 or BF16 unless said otherwise. Arithmetic is f32. The
- * reference beside each is in executor/cpu/kernels.h and says what is computed; tests/test_cuda_kernels.c derives the bounds.
+ * reference beside each is in executor/cpu/kernels.h and says what is computed; tests/emu/test_cuda_kernels.c derives the bounds.
  */
 #ifndef BALLAST_EXECUTOR_CUDA_KERNELS_H
 #define BALLAST_EXECUTOR_CUDA_KERNELS_H
@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+#include "model/arch.h"
 #include "model/format.h"
 
 typedef struct CUstream_st *gpu_stream;
@@ -26,12 +27,31 @@ int gpu_norm(gpu_stream s, const void *x, enum format x_format, int64_t m, int64
 int gpu_add(gpu_stream s, void *h, enum format h_format, const void *x, enum format x_format, const float *bias, int64_t m,
             int64_t d);
 
+/* Reference: layer_embed in executor/cpu/backend_cpu.c. Rows row .. row + count of a batch's hidden states (a row is token row % tokens of
+ * sequence row / tokens) become their vectors plus their positions: h (count, d) = vector + positions[p + offset], where p is
+ * first + token - pad[sequence], or -1 inside the padding. Vector i is d elements at vectors + i * stride bytes, aligned to its elements;
+ * pad is (sequences of the batch), positions (max_positions + offset, d) f32; h is that of the first row written. Vectors that need a
+ * projection first are projected into f32 rows and come as those. */
+int gpu_embed(gpu_stream s, const void *vectors, int64_t stride, enum format format, int64_t row, int64_t count, int64_t tokens,
+              int64_t first, const int32_t *pad, const float *positions, int64_t offset, int64_t d, void *h,
+              enum format h_format);
+
+/* Reference: gelu_rows; relu as in ref_linear. x (m, d) = activation(x + bias), in place; bias (d) f32 may be NULL. */
+int gpu_activate(gpu_stream s, void *x, enum format format, const float *bias, enum activation activation, int64_t m, int64_t d);
+
+/* Reference: to_f32, from_f32. y (m, d; leading dimension ldy) = x (m, d; ldx) in another format; y may be x if all agree. */
+int gpu_convert(gpu_stream s, const void *x, enum format x_format, int64_t ldx, int64_t m, int64_t d, void *y,
+                enum format y_format, int64_t ldy);
+
 /* Reference: ref_linear with FORMAT_Q4. y (m, ldy), columns [0, rows) = x (m, cols; leading dimension ldx) times the 4-bit matrix w
  * (rows, cols) + bias (rows) f32, which may be NULL; then max(0, .) if relu. The weights are multiplied as they are packed: with a
  * block's scale s[c] and minimum b[c], sum_c x[c] * (q[c] * s[c] + b[c]) = sum_c (x[c] * s[c]) * q[c] + sum_c x[c] * b[c], and the
  * second sum is the same for all 64 rows of a block. m from 1 to 64 is what it is for; any m is right. */
 int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, const float *bias, int relu, const void *x,
                    enum format x_format, int64_t ldx, int64_t m, void *y, enum format y_format, int64_t ldy);
+
+/* Reference: q4_unpack_matrix. y (rows, cols) in `format` = the 4-bit matrix w; for products of more rows than the one above is for. */
+int gpu_unpack_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, void *y, enum format format);
 
 /* The cache of some sequences of one layer, as struct cache_view without pages: F32, F16 or Q4. */
 struct gpu_cache {

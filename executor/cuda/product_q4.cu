@@ -1,4 +1,4 @@
-/* product_q4.cu - products with 4-bit weights, multiplied as they are packed. */
+/* product_q4.cu - products with 4-bit weights, multiplied as they are packed; and unpacked, for the many rows of prefill. */
 #include "executor/cuda/device.cuh"
 
 enum { TILE_COLS = 64, TILE_M = 8, ROW_LANES = 4, Q4_THREADS = Q4_GROUP * ROW_LANES };
@@ -53,4 +53,27 @@ int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, cons
         return 0;
     return launch(product_q4_kernel, grid, dim3(Q4_THREADS), s, static_cast<const unsigned char *>(w), rows, cols, bias, relu, x,
                   x_format, ldx, m, y, y_format, ldy);
+}
+
+/* One block a block of 64 rows and Q4_THREADS pairs of columns; blockIdx.y is the rest of the columns. */
+__global__ void unpack_q4_kernel(const unsigned char *w, int64_t rows, int64_t cols, void *y, enum format format)
+{
+    const int64_t packed = (cols + 1) / 2, row0 = (int64_t)blockIdx.x * Q4_GROUP;
+    const unsigned char *block = w + blockIdx.x * (4 * cols + Q4_GROUP * packed);
+    const int64_t c = ((int64_t)blockIdx.y * Q4_THREADS + threadIdx.x) * 2, n = cols - c < 2 ? 1 : 2;
+    if (c >= cols)
+        return;
+    for (int64_t i = 0; i < n; i++) {
+        const float scale = load(block, c + i, FORMAT_F16), least = load(block, cols + c + i, FORMAT_F16);
+        for (int64_t r = 0; r < Q4_GROUP && row0 + r < rows; r++)
+            store(y, (row0 + r) * cols + c + i, format, fmaf(nibble(block + 4 * cols + r * packed, c + i), scale, least));
+    }
+}
+
+int gpu_unpack_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, void *y, enum format format)
+{
+    const dim3 grid((unsigned)((rows + Q4_GROUP - 1) / Q4_GROUP), (unsigned)((cols + 2 * Q4_THREADS - 1) / (2 * Q4_THREADS)));
+    if (rows * cols == 0)
+        return 0;
+    return launch(unpack_q4_kernel, grid, dim3(Q4_THREADS), s, static_cast<const unsigned char *>(w), rows, cols, y, format);
 }

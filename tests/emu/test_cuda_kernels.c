@@ -58,6 +58,15 @@ static void *as_format(enum format format, float *x, int64_t n)
     return device;
 }
 
+/* x (n) as `format` rounds it */
+static void rounded(enum format format, float *x, int64_t n)
+{
+    void *bytes = malloc((size_t)format_matrix_bytes(format, 1, n));
+    from_f32(format, x, n, bytes);
+    to_f32(format, bytes, n, x);
+    free(bytes);
+}
+
 static void from_format(enum format format, void *p, int64_t n, float *x)
 {
     void *host = malloc((size_t)(4 * n));
@@ -115,7 +124,7 @@ Test(cuda_kernels, add_rounds_once)
     uint64_t seed = test_seed("add");
     for (int round = 0; round < 3; round++)
         for (int f = 0; f < 3; f++) {
-            const int64_t m = 3, d = random_in(&seed, 1, 200);
+            const int64_t m = 3, d = random_in(&seed, 1, 1300);
             float *h = random_array(&seed, m * d), *x = random_array(&seed, m * d), *bias = random_array(&seed, d);
             float *y = malloc((size_t)(m * d) * 4);
             begin(round, "add");
@@ -125,15 +134,121 @@ Test(cuda_kernels, add_rounds_once)
             from_device(NULL, gx, 0);
             from_device(NULL, gb, 0);
             for (int64_t i = 0; i < m * d; i++) {
-                float want = h[i] + (x[i] + bias[i % d]), rounded;
-                uint32_t bytes;
-                from_f32(FORMATS[f], &want, 1, &bytes);
-                to_f32(FORMATS[f], &bytes, 1, &rounded);
-                cr_assert_eq(y[i], rounded);
+                float want = h[i] + (x[i] + bias[i % d]);
+                rounded(FORMATS[f], &want, 1);
+                cr_assert_eq(y[i], want);
             }
             end();
             free(h), free(x), free(bias), free(y);
         }
+}
+
+/* -- embeddings, activations, conversions ------------------------------------------------------------------------------ */
+
+static void check_embed(enum format in, enum format out, uint64_t *seed)
+{
+    enum { SEQUENCES = 3, TOKENS = 4, FIRST = 2, OFFSET = 2 };
+    const int64_t d = random_in(seed, 1, 1100), stride = d + random_in(seed, 0, 5),
+                  row = random_in(seed, 0, SEQUENCES * TOKENS - 1), count = random_in(seed, 1, SEQUENCES * TOKENS - row);
+    const int32_t pad[SEQUENCES] = {0, 3, FIRST + TOKENS - 1};
+    float *x = random_array(seed, count * stride), *positions = random_array(seed, (FIRST + TOKENS + OFFSET) * d);
+    float *h = malloc((size_t)(count * d) * 4);
+    void *gx = as_format(in, x, count * stride), *gp = on_device(positions, (FIRST + TOKENS + OFFSET) * d * 4);
+    void *gpad = on_device(pad, sizeof pad), *gh = on_device(NULL, count * d * 4);
+    cr_assert_eq(gpu_embed(stream, gx, format_matrix_bytes(in, 1, stride), in, row, count, TOKENS, FIRST, gpad, gp, OFFSET, d, gh,
+                           out),
+                 0);
+    from_format(out, gh, count * d, h);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t sequence = (row + i) / TOKENS, at = FIRST + (row + i) % TOKENS - pad[sequence];
+        const float *position = positions + (at < 0 ? OFFSET - 1 : OFFSET + at) * d; /* padding looks up position -1 */
+        for (int64_t c = 0; c < d; c++) {
+            float want = x[i * stride + c] + position[c]; /* one addition, then h's rounding */
+            rounded(out, &want, 1);
+            cr_assert_eq(h[i * d + c], want, "row %lld, element %lld", (long long)i, (long long)c);
+        }
+    }
+    from_device(NULL, gx, 0);
+    from_device(NULL, gp, 0);
+    from_device(NULL, gpad, 0);
+    free(x), free(positions), free(h);
+}
+
+Test(cuda_kernels, embedding_adds_the_position_that_padding_leaves)
+{
+    uint64_t seed = test_seed("embed");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "embed");
+        for (int f = 0; f < 9; f++)
+            check_embed(FORMATS[f / 3], FORMATS[f % 3], &seed);
+        end();
+    }
+}
+
+/* gelu(x) = x/2 erfc(z), z = -x/sqrt(2). z is off by 2^-23 relatively (its constant's rounding and the product's), which erfc turns into
+ * at most 2 z^2 + 1 times as much; erfcf itself is off by 4 units of 2^-23, CUDA's most; the last product by 2^-24. */
+static double gelu_bound(double x, double want)
+{
+    return fabs(want) * (0x1p-23 * (x * x + 1 + 4) + 0x1p-24) + (1 + fabs(x)) * 0x1p-147; /* subnormal results */
+}
+
+static void check_activation(enum activation activation, enum format format, uint64_t *seed)
+{
+    const int64_t m = 2, d = random_in(seed, 1, 1500), n = m * d;
+    const double least[] = {[FORMAT_F32] = 0x1p-150, [FORMAT_F16] = 0x1p-25, [FORMAT_BF16] = 0x1p-134}; /* half a subnormal */
+    const bool with_bias = random_in(seed, 0, 1);
+    float *x = random_array(seed, n), *bias = random_array(seed, d), *y = malloc((size_t)n * 4);
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= i % 3 ? 4.0f : 14.0f;
+    void *gx = as_format(format, x, n), *gb = on_device(bias, 4 * d);
+    cr_assert_eq(gpu_activate(stream, gx, format, with_bias ? gb : NULL, activation, m, d), 0);
+    from_format(format, gx, n, y);
+    from_device(NULL, gb, 0);
+    for (int64_t i = 0; i < n; i++) {
+        const float v = x[i] + (with_bias ? bias[i % d] : 0.0f);
+        const double want = activation == ACTIVATION_RELU ? fmax(v, 0) : v * 0.5 * erfc(-v / sqrt(2));
+        const double bound = activation == ACTIVATION_RELU ? 0 : gelu_bound(v, want);
+        cr_assert_leq(fabs(y[i] - want), bound + ROUNDING[format] * (fabs(want) + bound) + least[format],
+                      "%s: activation %d of %.9g is %.9g, expected %.9g", format_name(format), activation, v, y[i], want);
+    }
+    free(x), free(bias), free(y);
+}
+
+Test(cuda_kernels, activations_are_the_reference)
+{
+    uint64_t seed = test_seed("activation");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "activation");
+        for (int f = 0; f < 3; f++) {
+            check_activation(ACTIVATION_RELU, FORMATS[f], &seed);
+            check_activation(ACTIVATION_GELU, FORMATS[f], &seed);
+        }
+        end();
+    }
+}
+
+Test(cuda_kernels, conversion_rounds_as_the_cpu_and_keeps_what_is_between_the_rows)
+{
+    uint64_t seed = test_seed("convert");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "convert");
+        for (int f = 0; f < 9; f++) {
+            const enum format in = FORMATS[f / 3], out = FORMATS[f % 3];
+            const int64_t m = 3, d = random_in(&seed, 1, 1100), ldx = d + random_in(&seed, 0, 3),
+                          ldy = d + random_in(&seed, 0, 3);
+            float *x = random_array(&seed, m * ldx), *y = random_array(&seed, m * ldy), *before = malloc((size_t)(m * ldy) * 4);
+            void *gx = as_format(in, x, m * ldx), *gy = as_format(out, y, m * ldy);
+            memcpy(before, y, (size_t)(m * ldy) * 4);
+            cr_assert_eq(gpu_convert(stream, gx, in, ldx, m, d, gy, out, ldy), 0);
+            from_format(out, gy, m * ldy, y);
+            from_device(NULL, gx, 0);
+            rounded(out, x, m * ldx);
+            for (int64_t i = 0; i < m * ldy; i++)
+                cr_assert_eq(y[i], i % ldy < d ? x[i / ldy * ldx + i % ldy] : before[i]);
+            free(x), free(y), free(before);
+        }
+        end();
+    }
 }
 
 /* -- 4-bit products ------------------------------------------------------------------------------------------------------ */
@@ -174,6 +289,31 @@ Test(cuda_kernels, packed_weights_multiply_as_the_reference)
         for (int i = 0; i < 4; i++) /* a last block of fewer rows, odd columns */
             check_product(random_in(&seed, 1, 150), random_in(&seed, 1, 150), random_in(&seed, 1, 20), FORMATS[i % 3], i % 2,
                           &seed);
+        end();
+    }
+}
+
+Test(cuda_kernels, unpacked_weights_are_the_cpus)
+{
+    uint64_t seed = test_seed("unpack");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "unpack");
+        for (int f = 0; f < 3; f++) {
+            const int64_t rows = random_in(&seed, 1, 150), cols = random_in(&seed, 1, 600), n = rows * cols;
+            const int64_t bytes = format_matrix_bytes(FORMAT_Q4, rows, cols);
+            float *w = random_array(&seed, n), *y = malloc((size_t)n * 4);
+            char *packed = malloc((size_t)bytes);
+            q4_pack_matrix(w, rows, cols, packed);
+            q4_unpack_matrix(packed, rows, cols, w);
+            rounded(FORMATS[f], w, n);
+            void *gw = on_device(packed, bytes), *gy = on_device(NULL, n * 4);
+            cr_assert_eq(gpu_unpack_q4(stream, gw, rows, cols, gy, FORMATS[f]), 0);
+            from_format(FORMATS[f], gy, n, y);
+            from_device(NULL, gw, 0);
+            for (int64_t i = 0; i < n; i++)
+                cr_assert_eq(y[i], w[i], "%lld x %lld: element %lld", (long long)rows, (long long)cols, (long long)i);
+            free(w), free(y), free(packed);
+        }
         end();
     }
 }
