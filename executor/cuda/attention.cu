@@ -17,6 +17,13 @@ static __device__ __forceinline__ float cached(enum format format, const char *p
     return nibble(p, j) * load(group, 0, FORMAT_F16) + load(group, 1, FORMAT_F16);
 }
 
+/* Token t of a sequence. */
+static __device__ __forceinline__ char *token_at(const struct gpu_cache &c, int64_t sequence, int64_t t)
+{
+    const int64_t row = c.page ? c.page[t / c.page_tokens] * c.page_tokens + t % c.page_tokens : t;
+    return c.base + row * c.token_stride + sequence * c.sequence_stride;
+}
+
 /* -- storing ---------------------------------------------------------------------------------------------------------- */
 
 static __device__ float as_finite(float x) /* as q4_pack_vector: NaN is 0, the rest what fp16 can say */
@@ -54,7 +61,7 @@ __global__ void cache_store_kernel(struct gpu_cache c, int64_t first, int64_t to
 {
     const int64_t row = blockIdx.x, sequence = row / tokens, token = row % tokens;
     const void *x = blockIdx.y == 0 ? k : v;
-    char *to = c.base + (first + token) * c.token_stride + sequence * c.sequence_stride + blockIdx.y * c.value_offset;
+    char *to = token_at(c, sequence, first + token) + blockIdx.y * c.value_offset;
     if (c.format != FORMAT_Q4) {
         for (int64_t i = threadIdx.x; i < width; i += CACHE_THREADS)
             store(to, i, c.format, load(x, row * ld + i, format));
@@ -136,7 +143,7 @@ __global__ void attend_kernel(struct attend_job a)
 
     for (int64_t t0 = low; t0 < high; t0 += TEAMS) { /* the same turns for all: shuffles need every lane */
         const int64_t t = t0 + team;
-        const char *key = a.c.base + t * a.c.token_stride + sequence * a.c.sequence_stride;
+        const char *key = t < high ? token_at(a.c, sequence, t) : a.c.base;
         float score = 0, v[ELEMENTS];
         for (int k = 0; k < ELEMENTS; k++) {
             const int j = part + k * TEAM;

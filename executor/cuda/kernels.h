@@ -53,11 +53,13 @@ int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, cons
 /* Reference: q4_unpack_matrix. y (rows, cols) in `format` = the 4-bit matrix w; for products of more rows than the one above is for. */
 int gpu_unpack_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, void *y, enum format format);
 
-/* The cache of some sequences of one layer, as struct cache_view without pages: F32, F16 or Q4. */
+/* The cache of some sequences of one layer, as struct cache_view: F32, F16 or Q4. */
 struct gpu_cache {
     enum format format;
     char *base;
     int64_t token_stride, sequence_stride, value_offset; /* bytes */
+    const int32_t *page;                                 /* in device memory; NULL: token t is in row t */
+    int64_t page_tokens;
 };
 
 /* Reference: cache_store. Rows k, v (sequences * tokens, width; leading dimension ld) become tokens first.. of the cache. */

@@ -325,15 +325,29 @@ struct attend_case {
     enum format format;
     int64_t sequences, first, tokens;
     int splits;
+    int64_t page_tokens; /* 0: not in pages */
 };
+
+/* The pages of `all` tokens in any order, of three more than are needed. Returns how many rows that takes. */
+static int64_t shuffled_pages(const struct attend_case *t, int64_t all, int32_t *page, uint64_t *seed)
+{
+    const int64_t pages = t->page_tokens ? (all + t->page_tokens - 1) / t->page_tokens + 3 : 0;
+    for (int64_t i = 0; i < pages; i++) {
+        const int64_t j = random_in(seed, 0, i); /* inside out: page[i] = page[j], page[j] = i */
+        page[i] = page[j];
+        page[j] = (int32_t)i;
+    }
+    return t->page_tokens ? pages * t->page_tokens : all;
+}
 
 /* Keys and values of the whole cache stored by the kernel must be the CPU's bytes; then queries attend to them. */
 static void check_attention(const struct attend_case *t, uint64_t *seed)
 {
     const int64_t e = t->shape.head_dim, width = t->shape.kv_heads * e, all = t->first + t->tokens,
                   vector = format_vector_bytes(t->format, width);
-    const int64_t rows = t->sequences * all, bytes = rows * 2 * vector, ld = t->shape.heads * e + 5,
-                  queries = t->sequences * t->tokens;
+    int32_t page[128] = {0};
+    const int64_t rows = t->sequences * all, bytes = shuffled_pages(t, all, page, seed) * t->sequences * 2 * vector,
+                  ld = t->shape.heads * e + 5, queries = t->sequences * t->tokens;
     float *k = random_array(seed, rows * width), *v = random_array(seed, rows * width), *q = random_array(seed, queries * ld);
     float *want = malloc((size_t)(queries * ld) * 4), *out = malloc((size_t)(queries * ld) * 4);
     char *cpu = malloc((size_t)bytes), *gpu = malloc((size_t)bytes);
@@ -345,17 +359,23 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
                               .base = cpu,
                               .token_stride = t->sequences * 2 * vector,
                               .sequence_stride = 2 * vector,
-                              .value_offset = vector};
-    memset(cpu, 0, (size_t)bytes);
+                              .value_offset = vector,
+                              .page = t->page_tokens ? page : NULL,
+                              .page_tokens = t->page_tokens};
+    memset(cpu, 0xff, (size_t)bytes); /* NaNs, in rows of nobody */
+    void *gc = on_device(cpu, bytes);
     cache_store(pool, &view, t->sequences, 0, all, width, k, v, width);
     memset(want, 0, (size_t)(queries * ld) * 4);
     ref_attention(&t->shape, &view, t->sequences, t->first, t->tokens, pad, q, ld, want);
 
     const struct gpu_heads h = {(int)t->shape.heads, (int)t->shape.kv_heads, (int)e, (float)t->shape.scale};
     void *gk = on_device(k, rows * width * 4), *gv = on_device(v, rows * width * 4), *gq = on_device(q, queries * ld * 4);
-    void *gc = on_device(NULL, bytes), *gp = on_device(pad, (int64_t)sizeof pad);
+    void *gp = on_device(pad, (int64_t)sizeof pad), *gpage = on_device(page, (int64_t)sizeof page);
     void *scratch = on_device(NULL, gpu_attention_scratch_bytes(&h, t->sequences, t->tokens, t->splits) + 4);
-    struct gpu_cache c = {t->format, gc, view.token_stride, view.sequence_stride, view.value_offset};
+    const struct gpu_cache c = {t->format,         gc,
+                                view.token_stride, view.sequence_stride,
+                                view.value_offset, t->page_tokens ? gpage : NULL,
+                                t->page_tokens};
     cr_assert_eq(gpu_cache_store(stream, &c, t->sequences, 0, all, width, gk, gv, FORMAT_F32, width), 0);
     cr_assert_eq(gpu_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq, t->splits, scratch), 0);
     from_device(out, gq, queries * ld * 4);
@@ -374,6 +394,7 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     from_device(NULL, gk, 0);
     from_device(NULL, gv, 0);
     from_device(NULL, gp, 0);
+    from_device(NULL, gpage, 0);
     from_device(NULL, scratch, 0);
     pool_free(pool);
     free(k), free(v), free(q), free(want), free(out), free(cpu), free(gpu);
@@ -393,7 +414,8 @@ static void every_format(const char *name, int64_t first_most, int64_t tokens_mo
                                           random_in(&seed, 1, 3),
                                           random_in(&seed, 0, first_most),
                                           random_in(&seed, 1, tokens_most),
-                                          (int)random_in(&seed, 1, splits_most)};
+                                          (int)random_in(&seed, 1, splits_most),
+                                          random_in(&seed, 0, 1) * random_in(&seed, 1, 17)};
             check_attention(&t, &seed);
         }
         end();
