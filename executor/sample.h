@@ -16,7 +16,7 @@ void sampling_default(struct sampling *s); /* greedy, seed 0 */
 enum status sampling_check(const struct sampling *s, struct error *err);
 
 /* The draw depends only on (seed, sequence, position) and the logits, so that any placement and batch split gives the same
- * tokens. Order as in Hugging Face: temperature, then top-k, then top-p. `scratch` holds 2*n floats-worth of bytes (n * 8). */
+ * tokens. Order as in Hugging Face: temperature, then top-k, then top-p. `scratch` holds n * 8 bytes, aligned to 8. */
 int32_t sample_token(const struct sampling *s, const float *logits, int64_t n, int64_t sequence, int64_t position, void *scratch);
 
 #endif

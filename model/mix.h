@@ -8,17 +8,19 @@
 
 #include <stdint.h>
 
+#include "model/device.h"
+
 #define MIX_STEP UINT64_C(0x9e3779b97f4a7c15)
 
 /* The finaliser: a permutation that mixes every bit into every other. Inline, since random weights take one for four elements. */
-static inline uint64_t mix64(uint64_t x)
+ALSO_ON_DEVICE static inline uint64_t mix64(uint64_t x)
 {
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
 }
 
-static inline uint64_t mix_hash(uint64_t x)
+ALSO_ON_DEVICE static inline uint64_t mix_hash(uint64_t x)
 {
     return mix64(x + MIX_STEP);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/draw.h"
 #include "executor/sample.h"
 
 /* A scratch of exactly the promised size, so that a sanitizer sees a write behind it. */
@@ -90,6 +91,23 @@ Test(sample, a_draw_depends_on_seed_sequence_and_position_alone)
     cr_expect_lt(by_position, 39);
     cr_expect_lt(swapped, 39);
     cr_expect_lt(shifted, 39);
+}
+
+/* ---- the weights ---- */
+
+Test(sample, a_weight_is_the_exponential_to_two_of_its_units)
+{
+    /* 14 products round down by 2^-62 each and the series ends below 2^-48: what is left is the last bit dropped, a unit of 2^-43, and
+     * below it what the double argument cannot say. exp(-43 ln 2) is one unit; what is less probable weighs nothing. */
+    cr_assert_eq(draw_weight(3.5f, 3.5f, 0.7), UINT64_C(1) << DRAW_BITS);
+    cr_assert_eq(draw_weight(-INFINITY, 0, 1), 0);
+    cr_assert_eq(draw_weight(NAN, 0, 1), 0);
+    cr_assert_eq(draw_weight(-3e38f, 3e38f, 1e-300), 0);
+    for (int i = 0; i < 100000; i++) {
+        const float logit = -32.0f * (float)i / 100000;
+        const double units = exp((double)logit / 1.5) * 0x1p43;
+        cr_assert_leq(fabs((double)draw_weight(logit, 0, 1.5) - units), 2, "logit %.9g", logit);
+    }
 }
 
 /* ---- the distribution ---- */

@@ -54,12 +54,40 @@ static __device__ __forceinline__ float nibble(const void *p, int64_t i)
     return (float)(static_cast<const unsigned char *>(p)[i / 2] >> (i % 2 * 4) & 15);
 }
 
-/* The sum over a warp, in every lane. */
-static __device__ __forceinline__ float warp_sum(float x)
+/* What op makes of a warp's x, in every lane. */
+template <class T, class Op> static __device__ __forceinline__ T warp_reduced(T x, Op op)
 {
     for (int with = 16; with > 0; with /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, with);
+        x = op(x, __shfl_xor_sync(0xffffffffu, x, with));
     return x;
 }
+
+/* What op makes of a block's x, in every one of its THREADS. */
+template <int THREADS, class T, class Op> static __device__ T block_reduced(T x, Op op)
+{
+    SHARED(T, part, THREADS / 32);
+    x = warp_reduced(x, op);
+    __syncthreads(); /* the last call's parts have been read */
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = part[0];
+    for (int i = 1; i < THREADS / 32; i++)
+        x = op(x, part[i]);
+    return x;
+}
+
+struct plus {
+    template <class T> __device__ T operator()(T a, T b) const
+    {
+        return a + b;
+    }
+};
+struct larger {
+    template <class T> __device__ T operator()(T a, T b) const
+    {
+        return a > b ? a : b;
+    }
+};
 
 #endif

@@ -4,21 +4,6 @@
 /* A block takes a whole row, or where rows are independent of each other's columns RUN of them: decode has few rows. */
 enum { ROW_THREADS = 128, RUN = 1024 };
 
-/* The sum over a block of ROW_THREADS, in every thread. */
-static __device__ float block_sum(float x)
-{
-    SHARED(float, part, ROW_THREADS / 32);
-    x = warp_sum(x);
-    __syncthreads(); /* the last sum has been read */
-    if (threadIdx.x % 32 == 0)
-        part[threadIdx.x / 32] = x;
-    __syncthreads();
-    float sum = 0;
-    for (int i = 0; i < ROW_THREADS / 32; i++)
-        sum += part[i];
-    return sum;
-}
-
 /* One block a row: mean, then the variance about it, then the row again. */
 __global__ void norm_kernel(const void *x, enum format x_format, int64_t d, const float *gain, const float *bias, float epsilon,
                             void *y, enum format y_format)
@@ -27,12 +12,12 @@ __global__ void norm_kernel(const void *x, enum format x_format, int64_t d, cons
     float sum = 0, squares = 0;
     for (int64_t i = threadIdx.x; i < d; i += ROW_THREADS)
         sum += load(x, row + i, x_format);
-    const float mean = block_sum(sum) / (float)d;
+    const float mean = block_reduced<ROW_THREADS>(sum, plus()) / (float)d;
     for (int64_t i = threadIdx.x; i < d; i += ROW_THREADS) {
         const float off = load(x, row + i, x_format) - mean;
         squares += off * off;
     }
-    const float factor = 1.0f / sqrtf(block_sum(squares) / (float)d + epsilon);
+    const float factor = 1.0f / sqrtf(block_reduced<ROW_THREADS>(squares, plus()) / (float)d + epsilon);
     for (int64_t i = threadIdx.x; i < d; i += ROW_THREADS)
         store(y, row + i, y_format,
               (load(x, row + i, x_format) - mean) * factor * (gain ? gain[i] : 1.0f) + (bias ? bias[i] : 0.0f));

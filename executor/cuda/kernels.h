@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+#include "executor/sample.h"
 #include "model/arch.h"
 #include "model/format.h"
 
@@ -80,9 +81,10 @@ int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cach
                   int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
 int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits);
 
-/* Reference: sample_token with temperature 0. token[i] is the first of the largest logits (rows, vocab) of row i; NaN never wins, and
- * 0 is the answer where nothing is larger than minus infinity. */
-int gpu_greedy(gpu_stream s, const float *logits, int64_t rows, int64_t vocab, int32_t *token);
+/* Reference: sample_token, whose tokens these are, bit for bit. token[i] is the choice from row i of logits (rows, vocab) for sequence
+ * `sequence` + i at `position`; vocab is below DRAW_VOCAB_MAX. */
+int gpu_sample(gpu_stream s, const struct sampling *how, const float *logits, int64_t rows, int64_t vocab, int64_t sequence,
+               int64_t position, int32_t *token);
 
 #ifdef __cplusplus
 }

@@ -69,6 +69,13 @@ template <class T> T __shfl_down_sync(unsigned mask, T value, int by)
 }
 unsigned __ballot_sync(unsigned mask, int predicate);
 
+template <class T> T atomicAdd(T *p, T x) /* fibers switch elsewhere */
+{
+    const T before = *p;
+    *p += x;
+    return before;
+}
+
 /* -- the runtime ------------------------------------------------------------------------------------------------------ */
 
 enum cudaError_t {

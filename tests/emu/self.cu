@@ -17,7 +17,7 @@ __global__ void reverse_kernel(const float *x, float *y, int barrier)
 __global__ void warp_kernel(const float *x, float *sum, unsigned *positive)
 {
     const float v = x[threadIdx.x];
-    sum[threadIdx.x] = warp_sum(v);
+    sum[threadIdx.x] = warp_reduced(v, plus());
     positive[threadIdx.x] = __ballot_sync(0xffffffffu, v > 0);
 }
 

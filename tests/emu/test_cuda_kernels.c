@@ -434,32 +434,57 @@ Test(cuda_kernels, prefill_is_the_reference)
 
 /* -- sampling ----------------------------------------------------------------------------------------------------------- */
 
-Test(cuda_kernels, greedy_takes_the_first_maximum)
+static float odd_logit(uint64_t *seed, int kind)
 {
-    enum { ROWS = 6, VOCAB = 300 };
-    uint64_t seed = test_seed("greedy");
-    struct sampling greedy;
-    char scratch[8 * VOCAB];
-    sampling_default(&greedy);
+    static const float odd[] = {NAN, -INFINITY, 0.0f, -0.0f, 3e38f, -3e38f, 1e-40f};
+    switch (kind) {
+    case 0: /* whole numbers: ties everywhere */
+        return (float)random_in(seed, -3, 3);
+    case 1: /* what a model says */
+        return 12 * random_unit(seed);
+    case 2: /* nothing to choose from, or hardly anything */
+        return random_in(seed, 0, 300) ? odd[random_in(seed, 0, 1)] : 1.0f;
+    case 3:
+        return random_in(seed, 0, 200) ? odd[random_in(seed, 0, 6)] : INFINITY;
+    default:
+        return random_in(seed, 0, 2) ? 12 * random_unit(seed) : odd[random_in(seed, 0, 6)];
+    }
+}
+
+static void check_sampling(uint64_t *seed)
+{
+    static const double temperatures[] = {0, 1e-30, 0.3, 1, 2.5, 1e30}, top_ps[] = {1, 1, 1e-9, 0.5, 0.9, 1 - 0x1p-53};
+    const int64_t rows = 5, vocab = random_in(seed, 1, random_in(seed, 0, 1) ? 40 : 1500);
+    const int64_t sequence = random_in(seed, 0, 1000), position = random_in(seed, 0, 1000);
+    const int64_t top_ks[] = {0, 1, random_in(seed, 1, vocab + 5), 40};
+    const struct sampling how = {.temperature = temperatures[random_in(seed, 0, 5)],
+                                 .top_k = (int)top_ks[random_in(seed, 0, 3)],
+                                 .top_p = top_ps[random_in(seed, 0, 5)],
+                                 .seed = next_random(seed)};
+    float *x = malloc((size_t)(rows * vocab) * sizeof *x);
+    void *scratch = malloc((size_t)vocab * 8);
+    int32_t token[5];
+    for (int64_t i = 0; i < rows * vocab; i++)
+        x[i] = odd_logit(seed, (int)(i / vocab));
+    void *gx = on_device(x, rows * vocab * 4), *gt = on_device(NULL, sizeof token);
+    cr_assert_eq(gpu_sample(stream, &how, gx, rows, vocab, sequence, position, gt), 0);
+    from_device(token, gt, sizeof token);
+    from_device(NULL, gx, 0);
+    for (int i = 0; i < rows; i++) {
+        const int32_t want = sample_token(&how, x + i * vocab, vocab, sequence + i, position, scratch);
+        cr_assert_eq(token[i], want, "temperature %g, top_k %d, top_p %g, row %d of %lld: %d, expected %d", how.temperature,
+                     how.top_k, how.top_p, i, (long long)vocab, token[i], want);
+    }
+    free(x), free(scratch);
+}
+
+Test(cuda_kernels, the_same_seed_gives_the_same_token)
+{
+    uint64_t seed = test_seed("sample");
     for (int round = 0; round < 3; round++) {
-        float x[ROWS * VOCAB];
-        int32_t token[ROWS];
-        begin(round, "greedy");
-        for (int i = 0; i < ROWS * VOCAB;
-             i++) { /* 7 values, so that maxima are many; rows 3 to 5: a NaN, nothing, one infinity */
-            x[i] = (float)random_in(&seed, -3, 3);
-            if (i / VOCAB == 3 && i % 50 == 0)
-                x[i] = NAN;
-            if (i / VOCAB == 4)
-                x[i] = i % 2 ? NAN : -INFINITY;
-        }
-        x[5 * VOCAB + 299] = INFINITY;
-        void *gx = on_device(x, sizeof x), *gt = on_device(NULL, sizeof token);
-        cr_assert_eq(gpu_greedy(stream, gx, ROWS, VOCAB, gt), 0);
-        from_device(token, gt, sizeof token);
-        from_device(NULL, gx, 0);
-        for (int i = 0; i < ROWS; i++)
-            cr_assert_eq(token[i], sample_token(&greedy, x + i * VOCAB, VOCAB, i, 0, scratch), "row %d: %d", i, token[i]);
+        begin(round, "sample");
+        for (int i = 0; i < 25; i++)
+            check_sampling(&seed);
         end();
     }
 }
