@@ -108,5 +108,10 @@ void ref_linear(const struct weight_rows *w, const float *bias, bool relu, const
 void ref_layer_norm(const float *x, int64_t m, int64_t d, const float *gain, const float *bias, double eps, float *y);
 void ref_attention(const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first, int64_t tokens,
                    const int32_t *pad, const float *q, int64_t ld, float *out);
+/* FlexGen's sparse attention (facts/architectures.md section 3), of one new token a sequence: the softmax is over all visible tokens, but of
+ * the values only the newest's and those of the sparse_kept(fraction, visible) largest scores before it are added, with their weights as
+ * they are. Of equal scores the earlier tokens' count. */
+void ref_sparse_attention(const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first,
+                          double fraction, const int32_t *pad, const float *q, int64_t ld, float *out);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "executor/cpu/half.h"
 #include "executor/cpu/kernels.h"
+#include "executor/sparse.h"
 
 static double nibble(const char *packed, int64_t i)
 {
@@ -82,6 +83,17 @@ static double cached(enum format format, const char *p, int64_t width, int64_t j
     return nibble(p, j) * f16_load(group, 0) + f16_load(group, 1);
 }
 
+/* scale * q . the head's key at `key` */
+static double score_of(const struct attention_shape *s, const struct cache_view *c, const char *key, int64_t head, const float *q)
+{
+    const int64_t width = s->kv_heads * s->head_dim, begin = head / (s->heads / s->kv_heads) * s->head_dim;
+    double score = 0.0;
+
+    for (int64_t j = 0; j < s->head_dim; j++)
+        score += q[j] * cached(c->format, key, width, begin + j);
+    return score * s->scale;
+}
+
 /* One query head over tokens [from, to]: softmax(scale * q.k) weighted sum of v. The scores are computed twice instead of kept.
  * */
 static void ref_head(const struct attention_shape *s, const struct cache_view *c, const char *base, int64_t head, int64_t from,
@@ -96,10 +108,7 @@ static void ref_head(const struct attention_shape *s, const struct cache_view *c
     for (int pass = 0; pass < 2; pass++)
         for (int64_t t = from; t <= to; t++) {
             const char *key = base + cache_row(c, t) * c->token_stride;
-            double score = 0.0;
-            for (int64_t j = 0; j < s->head_dim; j++)
-                score += q[j] * cached(c->format, key, width, begin + j);
-            score *= s->scale;
+            const double score = score_of(s, c, key, head, q);
             if (pass == 0) {
                 largest = score > largest ? score : largest;
                 continue;
@@ -122,4 +131,48 @@ void ref_attention(const struct attention_shape *s, const struct cache_view *c, 
                 const int64_t at = (i * tokens + t) * ld + h * s->head_dim;
                 ref_head(s, c, c->base + i * c->sequence_stride, h, pad[i], first + t, q + at, out + at);
             }
+}
+
+/* Whether fewer than `keep` of the n scores come before number i: larger ones, and equal ones of earlier tokens. */
+static bool among_largest(const double *score, int64_t n, int64_t i, int64_t keep)
+{
+    for (int64_t k = 0; k < n; k++)
+        keep -= score[k] > score[i] || (score[k] == score[i] && k < i);
+    return keep > 0;
+}
+
+static void ref_sparse_head(const struct attention_shape *s, const struct cache_view *c, const char *base, int64_t head,
+                            int64_t from, int64_t n, int64_t keep, const float *q, float *out)
+{
+    const int64_t width = s->kv_heads * s->head_dim, begin = head / (s->heads / s->kv_heads) * s->head_dim;
+    double score[n > 0 ? n : 1], sum[s->head_dim], largest = -INFINITY, total = 0.0;
+
+    for (int64_t i = 0; i < n; i++) {
+        score[i] = score_of(s, c, base + cache_row(c, from + i) * c->token_stride, head, q);
+        largest = score[i] > largest ? score[i] : largest;
+    }
+    for (int64_t i = 0; i < n; i++)
+        total += exp(score[i] - largest);
+    for (int64_t j = 0; j < s->head_dim; j++)
+        sum[j] = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        if (i < n - 1 && !among_largest(score, n - 1, i, keep))
+            continue;
+        const char *value = base + cache_row(c, from + i) * c->token_stride + c->value_offset;
+        for (int64_t j = 0; j < s->head_dim; j++)
+            sum[j] += exp(score[i] - largest) / total * cached(c->format, value, width, begin + j);
+    }
+    for (int64_t j = 0; j < s->head_dim; j++)
+        out[j] = (float)sum[j];
+}
+
+void ref_sparse_attention(const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first,
+                          double fraction, const int32_t *pad, const float *q, int64_t ld, float *out)
+{
+    for (int64_t i = 0; i < sequences; i++)
+        for (int64_t h = 0; h < s->heads; h++) {
+            const int64_t at = i * ld + h * s->head_dim, visible = first + 1 - pad[i];
+            ref_sparse_head(s, c, c->base + i * c->sequence_stride, h, pad[i], visible,
+                            visible > 0 ? sparse_kept(fraction, visible) : 0, q + at, out + at);
+        }
 }

@@ -1,28 +1,7 @@
 /* attention.cu - storing keys and values, and attention over a cache of any format, split over the cache with the merge rule. */
-#include "executor/cuda/device.cuh"
+#include "executor/cuda/cache.cuh"
 
 enum { CACHE_THREADS = 128 };
-
-/* Where the scales of a 4-bit vector begin: behind an even number of packed bytes. */
-static __device__ __forceinline__ int64_t group_at(int64_t width)
-{
-    return ((width + 1) / 2 + 1) / 2 * 2;
-}
-
-static __device__ __forceinline__ float cached(enum format format, const char *p, int64_t width, int64_t j)
-{
-    if (format != FORMAT_Q4)
-        return load(p, j, format);
-    const char *group = p + group_at(width) + j / Q4_GROUP * 4;
-    return nibble(p, j) * load(group, 0, FORMAT_F16) + load(group, 1, FORMAT_F16);
-}
-
-/* Token t of a sequence. */
-static __device__ __forceinline__ char *token_at(const struct gpu_cache &c, int64_t sequence, int64_t t)
-{
-    const int64_t row = c.page ? c.page[t / c.page_tokens] * c.page_tokens + t % c.page_tokens : t;
-    return c.base + row * c.token_stride + sequence * c.sequence_stride;
-}
 
 /* -- storing ---------------------------------------------------------------------------------------------------------- */
 
@@ -87,9 +66,7 @@ int gpu_cache_store(gpu_stream s, const struct gpu_cache *c, int64_t sequences, 
 
 /* -- attending -------------------------------------------------------------------------------------------------------- */
 
-/* A warp attends with eight lanes a token, four tokens at a time: three shuffles give four scores. Lane `part` of a token holds
- * elements part, part + 8, ... of the head. */
-enum { ATTEND_THREADS = 128, TEAM = 8, TEAMS = ATTEND_THREADS / TEAM, ELEMENTS = GPU_HEAD_DIM_MAX / TEAM };
+enum { ATTEND_THREADS = 128, TEAMS = ATTEND_THREADS / TEAM };
 
 struct attend_job {
     struct gpu_heads h;
@@ -144,16 +121,12 @@ __global__ void attend_kernel(struct attend_job a)
     for (int64_t t0 = low; t0 < high; t0 += TEAMS) { /* the same turns for all: shuffles need every lane */
         const int64_t t = t0 + team;
         const char *key = t < high ? token_at(a.c, sequence, t) : a.c.base;
-        float score = 0, v[ELEMENTS];
-        for (int k = 0; k < ELEMENTS; k++) {
-            const int j = part + k * TEAM;
-            const bool real = t < high && j < e;
-            score += real ? q[j] * cached(a.c.format, key, width, begin + j) : 0.0f;
-            v[k] = real ? cached(a.c.format, key + a.c.value_offset, width, begin + j) : 0.0f;
-        }
-        for (int with = 1; with < TEAM; with *= 2)
-            score += __shfl_xor_sync(0xffffffffu, score, with);
-        take_in(t < high ? score * a.h.scale : -INFINITY, v, &m, &l, o);
+        const float score = team_score(a.c.format, key, width, begin, q, t < high ? e : 0) * a.h.scale;
+        float v[ELEMENTS];
+        for (int k = 0; k < ELEMENTS; k++)
+            v[k] = t < high && part + k * TEAM < e ? cached(a.c.format, key + a.c.value_offset, width, begin + part + k * TEAM)
+                                                   : 0.0f;
+        take_in(t < high ? score : -INFINITY, v, &m, &l, o);
     }
     float *mine = parts + team * (2 + e);
     if (part == 0) {

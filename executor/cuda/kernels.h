@@ -81,6 +81,12 @@ int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cach
                   int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
 int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits);
 
+/* Reference: ref_sparse_attention. One query a sequence, as gpu_attention with tokens = 1; scratch holds
+ * gpu_sparse_attention_scratch_bytes. Equal scores are a matter of f32 here. */
+int gpu_sparse_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
+                         double fraction, const int32_t *pad, const float *q, int64_t ld, float *out, float *scratch);
+int64_t gpu_sparse_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t first);
+
 /* Reference: sample_token, whose tokens these are, bit for bit. token[i] is the choice from row i of logits (rows, vocab) for sequence
  * `sequence` + i at `position`; vocab is below DRAW_VOCAB_MAX. */
 int gpu_sample(gpu_stream s, const struct sampling *how, const float *logits, int64_t rows, int64_t vocab, int64_t sequence,

@@ -326,6 +326,7 @@ struct attend_case {
     int64_t sequences, first, tokens;
     int splits;
     int64_t page_tokens; /* 0: not in pages */
+    double fraction;     /* of sparse attention; below 0: dense */
 };
 
 /* The pages of `all` tokens in any order, of three more than are needed. Returns how many rows that takes. */
@@ -340,21 +341,34 @@ static int64_t shuffled_pages(const struct attend_case *t, int64_t all, int32_t 
     return t->page_tokens ? pages * t->page_tokens : all;
 }
 
+/* Sparse attention's choice must not hang on rounding: scores that are exact in f32, and often equal. Queries are whole 64ths up to 3, keys
+ * whole numbers from 0 to 15, both of them in every group of 4-bit codes, which then hold them as they are. */
+static void make_exact(float *q, int64_t n_q, float *k, int64_t rows, int64_t width)
+{
+    for (int64_t i = 0; i < n_q; i++)
+        q[i] = rintf(3 * q[i]) / 64;
+    for (int64_t i = 0; i < rows * width; i++)
+        k[i] = i % width % Q4_GROUP < 2 ? (float)(15 * (i % width % Q4_GROUP)) : rintf(7.5f * (k[i] + 1));
+}
+
 /* Keys and values of the whole cache stored by the kernel must be the CPU's bytes; then queries attend to them. */
 static void check_attention(const struct attend_case *t, uint64_t *seed)
 {
     const int64_t e = t->shape.head_dim, width = t->shape.kv_heads * e, all = t->first + t->tokens,
                   vector = format_vector_bytes(t->format, width);
-    int32_t page[128] = {0};
+    int32_t page[256] = {0};
     const int64_t rows = t->sequences * all, bytes = shuffled_pages(t, all, page, seed) * t->sequences * 2 * vector,
                   ld = t->shape.heads * e + 5, queries = t->sequences * t->tokens;
     float *k = random_array(seed, rows * width), *v = random_array(seed, rows * width), *q = random_array(seed, queries * ld);
     float *want = malloc((size_t)(queries * ld) * 4), *out = malloc((size_t)(queries * ld) * 4);
     char *cpu = malloc((size_t)bytes), *gpu = malloc((size_t)bytes);
+    const bool sparse = t->fraction >= 0;
     int32_t pad[8];
     struct pool *pool = pool_of(1);
+    if (sparse)
+        make_exact(q, queries * ld, k, rows, width);
     for (int64_t i = 0; i < t->sequences; i++)
-        pad[i] = (int32_t)random_in(seed, 0, all - 1);
+        pad[i] = (int32_t)random_in(seed, 0, random_in(seed, 0, 1) * all);
     struct cache_view view = {.format = t->format,
                               .base = cpu,
                               .token_stride = t->sequences * 2 * vector,
@@ -366,22 +380,29 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     void *gc = on_device(cpu, bytes);
     cache_store(pool, &view, t->sequences, 0, all, width, k, v, width);
     memset(want, 0, (size_t)(queries * ld) * 4);
-    ref_attention(&t->shape, &view, t->sequences, t->first, t->tokens, pad, q, ld, want);
+    if (sparse)
+        ref_sparse_attention(&t->shape, &view, t->sequences, t->first, t->fraction, pad, q, ld, want);
+    else
+        ref_attention(&t->shape, &view, t->sequences, t->first, t->tokens, pad, q, ld, want);
 
     const struct gpu_heads h = {(int)t->shape.heads, (int)t->shape.kv_heads, (int)e, (float)t->shape.scale};
     void *gk = on_device(k, rows * width * 4), *gv = on_device(v, rows * width * 4), *gq = on_device(q, queries * ld * 4);
     void *gp = on_device(pad, (int64_t)sizeof pad), *gpage = on_device(page, (int64_t)sizeof page);
-    void *scratch = on_device(NULL, gpu_attention_scratch_bytes(&h, t->sequences, t->tokens, t->splits) + 4);
+    void *scratch = on_device(NULL, sparse ? gpu_sparse_attention_scratch_bytes(&h, t->sequences, t->first)
+                                           : gpu_attention_scratch_bytes(&h, t->sequences, t->tokens, t->splits) + 4);
     const struct gpu_cache c = {t->format,         gc,
                                 view.token_stride, view.sequence_stride,
                                 view.value_offset, t->page_tokens ? gpage : NULL,
                                 t->page_tokens};
     cr_assert_eq(gpu_cache_store(stream, &c, t->sequences, 0, all, width, gk, gv, FORMAT_F32, width), 0);
-    cr_assert_eq(gpu_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq, t->splits, scratch), 0);
+    if (sparse)
+        cr_assert_eq(gpu_sparse_attention(stream, &h, &c, t->sequences, t->first, t->fraction, gp, gq, ld, gq, scratch), 0);
+    else
+        cr_assert_eq(gpu_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq, t->splits, scratch), 0);
     from_device(out, gq, queries * ld * 4);
     from_device(gpu, gc, bytes);
     cr_assert_arr_eq(gpu, cpu, (size_t)bytes, "%s: the cache's bytes", format_name(t->format));
-    /* |q|, |k| <= 1: a score is off by (e + 2) ULP * e * scale, a weight exp(score) by that relatively, plus 4 ULP of expf and one
+    /* |q| |k| <= 1: a score is off by (e + 2) ULP * e * scale, a weight exp(score) by that relatively, plus 4 ULP of expf and one
      * for each of the tokens summed; numerator and denominator each */
     const double score = (double)(e + 2) * ULP * (double)e * t->shape.scale;
     const double bound = 2 * (2 * score + (double)(all + 16) * ULP) + ULP;
@@ -400,22 +421,24 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     free(k), free(v), free(q), free(want), free(out), free(cpu), free(gpu);
 }
 
-static void every_format(const char *name, int64_t first_most, int64_t tokens_most, int splits_most)
+static void every_format(const char *name, int64_t first_most, int64_t tokens_most, int splits_most, bool sparse)
 {
     static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
     static const int64_t dims[] = {16, 64, 10, 128};
+    static const double fractions[] = {0.1, 0, 0.35, 1};
     uint64_t seed = test_seed(name);
     for (int round = 0; round < 3; round++) {
         begin(round, name);
         for (int i = 0; i < 12; i++) {
             const int64_t e = dims[i / 3], groups = random_in(&seed, 1, 2);
-            const struct attend_case t = {{groups * random_in(&seed, 1, 2), groups, e, 1 / sqrt((double)e)},
-                                          formats[i % 3],
-                                          random_in(&seed, 1, 3),
-                                          random_in(&seed, 0, first_most),
-                                          random_in(&seed, 1, tokens_most),
-                                          (int)random_in(&seed, 1, splits_most),
-                                          random_in(&seed, 0, 1) * random_in(&seed, 1, 17)};
+            const struct attend_case t = {.shape = {groups * random_in(&seed, 1, 2), groups, e, 1 / sqrt((double)e)},
+                                          .format = formats[i % 3],
+                                          .sequences = random_in(&seed, 1, 3),
+                                          .first = random_in(&seed, 0, first_most),
+                                          .tokens = random_in(&seed, 1, tokens_most),
+                                          .splits = (int)random_in(&seed, 1, splits_most),
+                                          .page_tokens = random_in(&seed, 0, 1) * random_in(&seed, 1, 17),
+                                          .fraction = sparse ? fractions[random_in(&seed, 0, 3)] : -1};
             check_attention(&t, &seed);
         }
         end();
@@ -424,12 +447,17 @@ static void every_format(const char *name, int64_t first_most, int64_t tokens_mo
 
 Test(cuda_kernels, decode_split_over_the_cache_is_the_reference)
 {
-    every_format("decode", 60, 1, 5);
+    every_format("decode", 60, 1, 5, false);
 }
 
 Test(cuda_kernels, prefill_is_the_reference)
 {
-    every_format("prefill", 4, 9, 2);
+    every_format("prefill", 4, 9, 2, false);
+}
+
+Test(cuda_kernels, sparse_attention_is_the_reference)
+{
+    every_format("sparse", 110, 1, 1, true);
 }
 
 /* -- sampling ----------------------------------------------------------------------------------------------------------- */
