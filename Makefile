@@ -109,7 +109,7 @@ NVCC       ?= $(firstword $(wildcard build/cuda-*/bin/nvcc /usr/local/cuda/bin/n
 CUDA_ARCHS := 75 80 86 89 90
 GENCODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_90,code=compute_90
 CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-Wall,-Wno-unknown-pragmas $(GENCODE)
-EMU_FLAGS  := -std=gnu++17 -pthread -fPIC -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow $(WERROR)
+EMU_FLAGS  := -std=gnu++17 -pthread -fPIC -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow -Wno-unknown-pragmas $(WERROR)
 EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o
 # What the library needs of the rest: linked into it, since a program lends its own functions to nobody.
 CUDA_LEND  := model/error.c

@@ -1,5 +1,5 @@
-/* device.cuh - what the kernels share, and the three places where nvcc and the host emulation (tests/emu) differ: launching a kernel,
- * declaring shared memory, and nothing else. */
+/* device.cuh - what the kernels share, and the places where nvcc and the host emulation (tests/emu) differ: declaring shared memory,
+ * launching a kernel, the tensor cores' instruction, and nothing else. */
 #ifndef BALLAST_EXECUTOR_CUDA_DEVICE_CUH
 #define BALLAST_EXECUTOR_CUDA_DEVICE_CUH
 
@@ -25,6 +25,21 @@ template <class... P, class... A> int launch(void (*kernel)(P...), dim3 grid, di
 #else
     kernel<<<grid, block, 0, stream>>>(static_cast<P>(args)...);
     return cudaGetLastError();
+#endif
+}
+
+/* c (16, 8) += a (16, 8) * b (8, 8) by a warp; a and b fp16, c f32. Lane 4 * g + t holds elements
+ *     a: (g, 2t), (g, 2t + 1) in a[0], (g + 8, 2t), (g + 8, 2t + 1) in a[1];  b: (2t, g), (2t + 1, g);
+ *     c: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
+ * with the first of two halves in the low bits (PTX ISA, "mma.m16n8k8"); so c's layout is that of a next a. */
+static __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[2], unsigned b)
+{
+#ifdef BALLAST_EMULATED
+    emu::mma_m16n8k8(c, a, b);
+#else
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b));
 #endif
 }
 

@@ -81,6 +81,11 @@ int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cach
                   int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
 int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits);
 
+/* As gpu_attention, on the tensor cores: queries, keys, weights and values are rounded to fp16, sums are f32. For prompts; a warp takes 16
+ * queries, however few there are. */
+int gpu_prefill_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
+                          int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out);
+
 /* Reference: ref_sparse_attention. One query a sequence, as gpu_attention with tokens = 1; scratch holds
  * gpu_sparse_attention_scratch_bytes. Equal scores are a matter of f32 here. */
 int gpu_sparse_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,

@@ -19,5 +19,9 @@ inline __half __float2half_rn(float f)
 {
     return __half{f16_from_f32(f)};
 }
+inline unsigned short __half_as_ushort(__half h)
+{
+    return h.bits;
+}
 
 #endif

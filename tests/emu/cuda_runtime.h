@@ -49,6 +49,8 @@ unsigned lane();
 /* The block's memory for the declaration at `place`; the same for all its threads. */
 void *shared(const void *place, size_t bytes);
 void *shared_dynamic();
+/* The warp's mma.m16n8k8 of two fp16 matrices into an f32 one, elements spread over the lanes as PTX has it. */
+void mma_m16n8k8(float c[4], const unsigned a[2], unsigned b);
 int launch(std::function<void()> body, dim3 grid, dim3 block, size_t shared_bytes, CUstream_st *stream);
 } // namespace emu
 

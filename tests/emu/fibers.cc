@@ -7,6 +7,9 @@
 
 #include <sys/mman.h>
 
+extern "C" {
+#include "executor/cpu/half.h"
+}
 #include "tests/emu/emu_internal.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -238,6 +241,25 @@ const unsigned char *exchange(unsigned mask, const void *value, size_t bytes)
     f->wait = AT_WARP;
     leave();
     return slot[0];
+}
+
+static float half_of(unsigned pair, int which)
+{
+    return f16_to_f32((uint16_t)(pair >> 16 * which));
+}
+
+void mma_m16n8k8(float c[4], const unsigned a[2], unsigned b)
+{
+    struct held {
+        unsigned a[2], b, unused;
+    } all[32], mine = {{a[0], a[1]}, b, 0};
+    memcpy(all, exchange(0xffffffffu, &mine, sizeof mine), sizeof all);
+    const int g = (int)lane() / 4, t = (int)lane() % 4;
+    for (int i = 0; i < 4; i++) { /* element (row, column) of c; row of a, column of b */
+        const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        for (int k = 0; k < 8; k++)
+            c[i] += half_of(all[row % 8 * 4 + k / 2].a[row / 8], k % 2) * half_of(all[column * 4 + k / 2].b, k % 2);
+    }
 }
 
 void *shared(const void *place, size_t bytes)

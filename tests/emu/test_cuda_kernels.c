@@ -320,14 +320,34 @@ Test(cuda_kernels, unpacked_weights_are_the_cpus)
 
 /* -- the cache and attention ------------------------------------------------------------------------------------------- */
 
+enum way { PLAIN, TENSOR, SPARSE };
+
 struct attend_case {
+    enum way way;
     struct attention_shape shape;
     enum format format;
     int64_t sequences, first, tokens;
     int splits;
     int64_t page_tokens; /* 0: not in pages */
-    double fraction;     /* of sparse attention; below 0: dense */
+    double fraction;     /* of sparse attention */
 };
+
+/* How far from the reference an output may be, with `all` tokens; |q| |k| <= 1 and |v| <= 1. */
+static double attend_bound(const struct attend_case *t, int64_t all)
+{
+    const double e = (double)t->shape.head_dim, f32 = (double)(all + 16) * ULP;
+    /* a score is off by (e + 2) ULP * e * scale, a weight exp(score) by that relatively, plus 4 ULP of expf and one for each of the tokens
+     * summed; numerator and denominator each */
+    const double score = (e + 2) * ULP * e * t->shape.scale;
+    if (t->way != TENSOR)
+        return 2 * (2 * score + f32) + ULP;
+    /* q * scale / ln 2 and k become fp16: each relatively off by 2^-11, and below the normal numbers by 2^-25, which e elements and their
+     * factors, at most 1, add up. Weights then stray by exp of that, below and above the line; weights and values become fp16 above it
+     * alone, weights below the normal numbers off by 2^-25 each. Twice the f32 terms: tensor cores may cut sums off. */
+    const double half = 0x1p-11, small = 0x1p-25;
+    const double stray = expm1(2 * score + e * (t->shape.scale * (2 * half + half * half) + 2 * small));
+    return 2 * stray / (1 - stray) + (2 * half + half * half) * (1 + stray) + (double)all * small + 2 * (2 * f32 + ULP);
+}
 
 /* The pages of `all` tokens in any order, of three more than are needed. Returns how many rows that takes. */
 static int64_t shuffled_pages(const struct attend_case *t, int64_t all, int32_t *page, uint64_t *seed)
@@ -362,10 +382,9 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     float *k = random_array(seed, rows * width), *v = random_array(seed, rows * width), *q = random_array(seed, queries * ld);
     float *want = malloc((size_t)(queries * ld) * 4), *out = malloc((size_t)(queries * ld) * 4);
     char *cpu = malloc((size_t)bytes), *gpu = malloc((size_t)bytes);
-    const bool sparse = t->fraction >= 0;
     int32_t pad[8];
     struct pool *pool = pool_of(1);
-    if (sparse)
+    if (t->way == SPARSE)
         make_exact(q, queries * ld, k, rows, width);
     for (int64_t i = 0; i < t->sequences; i++)
         pad[i] = (int32_t)random_in(seed, 0, random_in(seed, 0, 1) * all);
@@ -380,7 +399,7 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     void *gc = on_device(cpu, bytes);
     cache_store(pool, &view, t->sequences, 0, all, width, k, v, width);
     memset(want, 0, (size_t)(queries * ld) * 4);
-    if (sparse)
+    if (t->way == SPARSE)
         ref_sparse_attention(&t->shape, &view, t->sequences, t->first, t->fraction, pad, q, ld, want);
     else
         ref_attention(&t->shape, &view, t->sequences, t->first, t->tokens, pad, q, ld, want);
@@ -388,24 +407,22 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     const struct gpu_heads h = {(int)t->shape.heads, (int)t->shape.kv_heads, (int)e, (float)t->shape.scale};
     void *gk = on_device(k, rows * width * 4), *gv = on_device(v, rows * width * 4), *gq = on_device(q, queries * ld * 4);
     void *gp = on_device(pad, (int64_t)sizeof pad), *gpage = on_device(page, (int64_t)sizeof page);
-    void *scratch = on_device(NULL, sparse ? gpu_sparse_attention_scratch_bytes(&h, t->sequences, t->first)
-                                           : gpu_attention_scratch_bytes(&h, t->sequences, t->tokens, t->splits) + 4);
+    void *scratch = on_device(NULL, t->way == SPARSE ? gpu_sparse_attention_scratch_bytes(&h, t->sequences, t->first)
+                                                     : gpu_attention_scratch_bytes(&h, t->sequences, t->tokens, t->splits) + 4);
     const struct gpu_cache c = {t->format,         gc,
                                 view.token_stride, view.sequence_stride,
                                 view.value_offset, t->page_tokens ? gpage : NULL,
                                 t->page_tokens};
     cr_assert_eq(gpu_cache_store(stream, &c, t->sequences, 0, all, width, gk, gv, FORMAT_F32, width), 0);
-    if (sparse)
-        cr_assert_eq(gpu_sparse_attention(stream, &h, &c, t->sequences, t->first, t->fraction, gp, gq, ld, gq, scratch), 0);
-    else
-        cr_assert_eq(gpu_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq, t->splits, scratch), 0);
+    const int failure =
+        t->way == SPARSE   ? gpu_sparse_attention(stream, &h, &c, t->sequences, t->first, t->fraction, gp, gq, ld, gq, scratch)
+        : t->way == TENSOR ? gpu_prefill_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq)
+                           : gpu_attention(stream, &h, &c, t->sequences, t->first, t->tokens, gp, gq, ld, gq, t->splits, scratch);
+    cr_assert_eq(failure, 0);
     from_device(out, gq, queries * ld * 4);
     from_device(gpu, gc, bytes);
     cr_assert_arr_eq(gpu, cpu, (size_t)bytes, "%s: the cache's bytes", format_name(t->format));
-    /* |q| |k| <= 1: a score is off by (e + 2) ULP * e * scale, a weight exp(score) by that relatively, plus 4 ULP of expf and one
-     * for each of the tokens summed; numerator and denominator each */
-    const double score = (double)(e + 2) * ULP * (double)e * t->shape.scale;
-    const double bound = 2 * (2 * score + (double)(all + 16) * ULP) + ULP;
+    const double bound = attend_bound(t, all);
     for (int64_t i = 0; i < queries * ld; i++)
         if (i % ld < t->shape.heads * e)
             cr_assert_lt(fabs((double)out[i] - want[i]), bound, "%s, %d splits: [%lld] is %g, expected %g",
@@ -421,7 +438,7 @@ static void check_attention(const struct attend_case *t, uint64_t *seed)
     free(k), free(v), free(q), free(want), free(out), free(cpu), free(gpu);
 }
 
-static void every_format(const char *name, int64_t first_most, int64_t tokens_most, int splits_most, bool sparse)
+static void every_format(const char *name, enum way way, int64_t first_most, int64_t tokens_most, int splits_most)
 {
     static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
     static const int64_t dims[] = {16, 64, 10, 128};
@@ -431,14 +448,15 @@ static void every_format(const char *name, int64_t first_most, int64_t tokens_mo
         begin(round, name);
         for (int i = 0; i < 12; i++) {
             const int64_t e = dims[i / 3], groups = random_in(&seed, 1, 2);
-            const struct attend_case t = {.shape = {groups * random_in(&seed, 1, 2), groups, e, 1 / sqrt((double)e)},
+            const struct attend_case t = {.way = way,
+                                          .shape = {groups * random_in(&seed, 1, 2), groups, e, 1 / sqrt((double)e)},
                                           .format = formats[i % 3],
                                           .sequences = random_in(&seed, 1, 3),
                                           .first = random_in(&seed, 0, first_most),
                                           .tokens = random_in(&seed, 1, tokens_most),
                                           .splits = (int)random_in(&seed, 1, splits_most),
                                           .page_tokens = random_in(&seed, 0, 1) * random_in(&seed, 1, 17),
-                                          .fraction = sparse ? fractions[random_in(&seed, 0, 3)] : -1};
+                                          .fraction = fractions[random_in(&seed, 0, 3)]};
             check_attention(&t, &seed);
         }
         end();
@@ -447,17 +465,33 @@ static void every_format(const char *name, int64_t first_most, int64_t tokens_mo
 
 Test(cuda_kernels, decode_split_over_the_cache_is_the_reference)
 {
-    every_format("decode", 60, 1, 5, false);
+    every_format("decode", PLAIN, 60, 1, 5);
 }
 
 Test(cuda_kernels, prefill_is_the_reference)
 {
-    every_format("prefill", 4, 9, 2, false);
+    every_format("prefill", PLAIN, 4, 9, 2);
+}
+
+Test(cuda_kernels, prefill_on_tensor_cores_is_the_reference)
+{
+    every_format("tensor", TENSOR, 20, 50, 1);
+}
+
+Test(cuda_kernels, a_long_prompt_of_wide_heads_is_the_reference)
+{
+    /* more queries than a block has, and the widest fragments, not quite filled */
+    uint64_t seed = test_seed("long");
+    begin(1, "long");
+    const struct attend_case t = {TENSOR,     {1, 1, 201, 1 / sqrt(201.0)}, FORMAT_F16, .sequences = 1, .first = 3, .tokens = 140,
+                                  .splits = 1};
+    check_attention(&t, &seed);
+    end();
 }
 
 Test(cuda_kernels, sparse_attention_is_the_reference)
 {
-    every_format("sparse", 110, 1, 1, true);
+    every_format("sparse", SPARSE, 110, 1, 1);
 }
 
 /* -- sampling ----------------------------------------------------------------------------------------------------------- */

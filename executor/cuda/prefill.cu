@@ -1,0 +1,173 @@
+/* prefill.cu - attention of a prompt on the tensor cores: streaming softmax, fp16 operands, f32 sums, no score matrix.
+ *
+ * A block has ROWS queries of one head and goes through the keys KEYS at a time; a warp has 16 of the queries. Its scores come out of
+ * multiply_add just as its weights must go into the next one, so that they never leave the registers. Keys lie in shared memory as pairs of
+ * elements of a token, values as pairs of tokens of an element, which is how b wants either; rows are padded so that the lanes of a
+ * warp read different banks.
+ */
+#include "executor/cuda/cache.cuh"
+
+enum { WARPS = 8, ROWS = 16 * WARPS, KEYS = 32, PREFILL_THREADS = 32 * WARPS };
+enum { VALUE_WORDS = KEYS / 2 + 4 }; /* of an element */
+
+struct prefill_job {
+    struct gpu_heads h;
+    struct gpu_cache c;
+    int64_t first, tokens, ld;
+    const int32_t *pad;
+    const float *q;
+    float *out;
+};
+
+static __device__ __forceinline__ unsigned pair_of(unsigned short low, unsigned short high)
+{
+    return low | (unsigned)high << 16;
+}
+
+static __device__ __forceinline__ unsigned short half_of(float x)
+{
+    return __half_as_ushort(__float2half_rn(x));
+}
+
+/* Element j of the cached vector at p, as fp16; 0 behind the head's end or without a token. */
+static __device__ __forceinline__ unsigned short cached_half(enum format format, const char *p, int64_t width, int64_t begin,
+                                                             int j, int e)
+{
+    if (!p || j >= e)
+        return 0;
+    return format == FORMAT_F16 ? reinterpret_cast<const unsigned short *>(p)[begin + j]
+                                : half_of(cached(format, p, width, begin + j));
+}
+
+/* Keys and values of tokens t0 .. t0 + KEYS - 1 that are before `end`. E is e rounded up. */
+template <int E>
+static __device__ void load_tile(const struct gpu_cache &c, int64_t sequence, int64_t t0, int64_t end, int64_t width,
+                                 int64_t begin, int e, unsigned *keys, unsigned *values)
+{
+    for (int i = threadIdx.x; i < KEYS * E / 2; i += PREFILL_THREADS) {
+        const int t = i / (E / 2), j = i % (E / 2) * 2;
+        const char *key = t0 + t < end ? token_at(c, sequence, t0 + t) : nullptr;
+        keys[t * (E / 2 + 4) + j / 2] =
+            pair_of(cached_half(c.format, key, width, begin, j, e), cached_half(c.format, key, width, begin, j + 1, e));
+    }
+    for (int i = threadIdx.x; i < KEYS * E / 2; i += PREFILL_THREADS) { /* a warp: 8 elements of 4 pairs of tokens */
+        const int j = i % 8 + i / 32 % (E / 8) * 8, t = (i / 8 % 4 + i / (4 * E) * 4) * 2;
+        const char *value[2];
+        for (int k = 0; k < 2; k++)
+            value[k] = t0 + t + k < end ? token_at(c, sequence, t0 + t + k) + c.value_offset : nullptr;
+        values[j * VALUE_WORDS + t / 2] =
+            pair_of(cached_half(c.format, value[0], width, begin, j, e), cached_half(c.format, value[1], width, begin, j, e));
+    }
+}
+
+/* What a lane holds of its warp's 16 queries: rows g and g + 8 of the fragments (device.cuh). */
+template <int E> struct lane_state {
+    unsigned q[E / 8][2]; /* times scale / ln 2, so that weights are powers of two */
+    float o[E / 8][4], m[2], l[2];
+};
+
+/* Takes the tile of tokens from t0 on into a warp's state; row r sees tokens from `from` up to last[r]. */
+template <int E>
+static __device__ __forceinline__ void take_in_tile(struct lane_state<E> &w, const unsigned *keys, const unsigned *values,
+                                                    int64_t t0, const int64_t *last)
+{
+    const int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
+    float s[KEYS / 8][4] = {}, keep[2];
+    unsigned p[KEYS / 8][2];
+#pragma unroll
+    for (int k = 0; k < E / 8; k++)
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+            multiply_add(s[n], w.q[k], keys[(8 * n + g) * (E / 2 + 4) + 4 * k + c]);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float most = w.m[r], sum = 0;
+        for (int n = 0; n < KEYS / 8; n++)
+            for (int i = 2 * r; i < 2 * r + 2; i++) {
+                if (t0 + 8 * n + 2 * c + i % 2 > last[r])
+                    s[n][i] = -INFINITY;
+                most = fmaxf(most, s[n][i]);
+            }
+        for (int with = 1; with < 4; with *= 2)
+            most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, with));
+        keep[r] = w.m[r] == most ? 1.0f : exp2f(w.m[r] - most);
+        for (int n = 0; n < KEYS / 8; n++) {
+            for (int i = 2 * r; i < 2 * r + 2; i++)
+                sum += s[n][i] = s[n][i] == -INFINITY ? 0.0f : exp2f(s[n][i] - most);
+            p[n][r] = pair_of(half_of(s[n][2 * r]), half_of(s[n][2 * r + 1]));
+        }
+        w.m[r] = most;
+        w.l[r] = w.l[r] * keep[r] + sum;
+    }
+#pragma unroll
+    for (int d = 0; d < E / 8; d++) {
+        for (int i = 0; i < 4; i++)
+            w.o[d][i] *= keep[i / 2];
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++)
+            multiply_add(w.o[d], p[n], values[(8 * d + g) * VALUE_WORDS + 4 * n + c]);
+    }
+}
+
+template <int E> __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct prefill_job a)
+{
+    SHARED(unsigned, keys, KEYS *(E / 2 + 4));
+    SHARED(unsigned, values, E *VALUE_WORDS);
+    const int e = a.h.head_dim, head = blockIdx.y, g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
+    const int64_t sequence = blockIdx.z, width = (int64_t)a.h.kv_heads * e,
+                  begin = (int64_t)(head / (a.h.heads / a.h.kv_heads)) * e;
+    const int64_t block_query = (int64_t)blockIdx.x * ROWS, query = block_query + threadIdx.x / 32 * 16; /* the warp's first */
+    const int64_t block_end = block_query + ROWS < a.tokens ? block_query + ROWS : a.tokens;
+    const int64_t warp_end = query + 16 < a.tokens ? query + 16 : a.tokens;
+    const int64_t last[2] = {a.first + query + g, a.first + query + g + 8};
+    struct lane_state<E> w = {
+        {}, {}, {-INFINITY, -INFINITY},
+        {
+        }
+    };
+
+#pragma unroll
+    for (int k = 0; k < E / 8; k++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            const int64_t row = query + g + 8 * r;
+            const float *q = a.q + (sequence * a.tokens + row) * a.ld + head * e;
+            const int j = 8 * k + 2 * c;
+            const float factor = a.h.scale * 1.44269504f;
+            if (row < a.tokens)
+                w.q[k][r] = pair_of(half_of(j < e ? q[j] * factor : 0.0f), half_of(j + 1 < e ? q[j + 1] * factor : 0.0f));
+        }
+    for (int64_t t0 = a.pad[sequence]; t0 < a.first + block_end; t0 += KEYS) {
+        __syncthreads(); /* the last tile has been read */
+        load_tile<E>(a.c, sequence, t0, a.first + block_end, width, begin, e, keys, values);
+        __syncthreads();
+        if (query < warp_end && t0 < a.first + warp_end)
+            take_in_tile<E>(w, keys, values, t0, last);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int64_t row = query + g + 8 * r;
+        float *out = a.out + (sequence * a.tokens + row) * a.ld + head * e, l = w.l[r];
+        for (int with = 1; with < 4; with *= 2)
+            l += __shfl_xor_sync(0xffffffffu, l, with);
+#pragma unroll
+        for (int d = 0; d < E / 8; d++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (row < a.tokens && 8 * d + 2 * c + i < e)
+                    out[8 * d + 2 * c + i] = l > 0 ? w.o[d][2 * r + i] / l : 0.0f;
+    }
+}
+
+int gpu_prefill_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
+                          int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out)
+{
+    const struct prefill_job job = {*h, *c, first, tokens, ld, pad, q, out};
+    const dim3 grid((unsigned)((tokens + ROWS - 1) / ROWS), (unsigned)h->heads, (unsigned)sequences);
+    if (h->head_dim > GPU_HEAD_DIM_MAX)
+        return cudaErrorInvalidValue;
+    if (sequences * tokens == 0)
+        return 0;
+    const auto kernel = h->head_dim <= 64 ? prefill_kernel<64> : h->head_dim <= 128 ? prefill_kernel<128> : prefill_kernel<256>;
+    return launch(kernel, grid, dim3(PREFILL_THREADS), s, job);
+}
