@@ -143,6 +143,9 @@ $B/asan/obj/%.emu.o: %.cc Makefile
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(ASAN) -c $< -o $@
 
+# Their CUDA is the emulation's: what they call of it is the same in the real one.
+$B/obj/tests/emu/%.o $B/asan/obj/tests/emu/%.o: CPPFLAGS += -Itests/emu
+
 # Named, not patterns: make would prefer $B/tests/% while an object of these is still to be made.
 $(EMU_TESTS:tests/%.c=$B/tests/%): $B/tests/emu/%: $B/obj/tests/emu/%.o $(EMU_OBJ:%=$B/%) $B/libballast.a
 	@mkdir -p $(@D)
@@ -162,7 +165,7 @@ DEVICE_OBJ  := $(DEVICE_SRC:%.c=$B/plain/%.o)
 
 $B/plain/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(call say,CC)$(CC) -Itests/plain $(BASE) -Wno-format-zero-length $(CFLAGS) -c $< -o $@
+	$(call say,CC)$(CC) -Itests/plain -Itests/emu $(BASE) -Wno-format-zero-length $(CFLAGS) -c $< -o $@
 
 $(BUNDLE)/build/ballast: $B/obj/cli/ballast.o $B/plain/cli/ranks.o $B/libcli.a $B/libballast.a
 	@mkdir -p $(@D)

@@ -1,6 +1,9 @@
-/* cuda_runtime.h - the part of CUDA's runtime that ballast uses, for the host emulation (emu.h says what it is). */
+/* cuda_runtime.h - the part of CUDA's runtime that ballast uses, for the host emulation (emu.h says what it is): for C++ all of it, for C the
+ * calls without kernels. */
 #ifndef BALLAST_TESTS_EMU_CUDA_RUNTIME_H
 #define BALLAST_TESTS_EMU_CUDA_RUNTIME_H
+
+#ifdef __cplusplus
 
 #include <cmath>
 #include <cstddef>
@@ -78,9 +81,13 @@ template <class T> T atomicAdd(T *p, T x) /* fibers switch elsewhere */
     return before;
 }
 
+#else
+#include <stddef.h>
+#endif
+
 /* -- the runtime ------------------------------------------------------------------------------------------------------ */
 
-enum cudaError_t {
+typedef enum cudaError {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
@@ -89,7 +96,7 @@ enum cudaError_t {
     cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719,
     cudaErrorUnknown = 999
-};
+} cudaError_t;
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost,
     cudaMemcpyHostToDevice,
@@ -112,27 +119,29 @@ struct cudaDeviceProp {
     int major, minor, multiProcessorCount, l2CacheSize;
 };
 
+#ifdef __cplusplus
 extern "C" {
+#endif
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device);
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all);
 
 const char *cudaGetErrorName(cudaError_t e);
 const char *cudaGetErrorString(cudaError_t e);
-cudaError_t cudaGetLastError();
+cudaError_t cudaGetLastError(void);
 
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void *p);
-cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width, size_t height,
-                              cudaMemcpyKind kind, cudaStream_t stream);
+                              enum cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
@@ -145,6 +154,8 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);
 cudaError_t cudaEventQuery(cudaEvent_t e);
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
+#ifdef __cplusplus
 }
+#endif
 
 #endif

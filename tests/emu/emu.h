@@ -3,8 +3,8 @@
  * tests/emu/ holds a cuda_runtime.h, cuda_fp16.h and cuda_bf16.h of its own. With that directory first in the include path the
  * same .cu files compile as C++ and run on the CPU:
  *
- *   Kernels. Blocks run one after the other; the threads of a block are fibers, switched at __syncthreads, __syncwarp, shuffles and
- *   ballots alone, in an order drawn from the seed, so that what a missing barrier would allow does happen. Shared memory is allocated
+ *   Kernels. Blocks run one after the other; the threads of a block are fibers, switched at __syncthreads, __syncwarp, shuffles,
+ *   ballots and the tensor cores' mma alone, in an order drawn from the seed, so that what a missing barrier would allow does happen. Shared memory is allocated
  *   for each block and starts as NaNs. A barrier that not all can reach is reported as a deadlock.
  *   Streams. An operation may run at any time from its issue until something synchronises with it. EMU_EAGER runs it at once;
  *   EMU_LATE as late as the ordering allows; EMU_SEEDED at a time drawn from the seed.

@@ -4,17 +4,15 @@
 
 #include <cuda_runtime.h>
 
+#include "model/mix.h"
 #include "tests/emu/emu.h"
 
 namespace emu
 {
 
-inline uint64_t next_random(uint64_t *state) /* splitmix64 */
+inline uint64_t next_random(uint64_t *state)
 {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return mix64(*state += MIX_STEP);
 }
 
 /* Under the runtime's lock. random may be NULL: threads in order. */

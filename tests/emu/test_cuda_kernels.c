@@ -1,21 +1,22 @@
 /* test_cuda_kernels.c - every CUDA kernel against the CPU's readable reference, in three orders of threads. Bounds are derived: a sum of n
  * terms in f32 is off by at most n * 2^-24 times the sum of their magnitudes, to which come a few roundings of the ends. */
+#include <cuda_runtime.h>
 #include <math.h>
 
 #include "executor/cpu/half.h"
+#include "executor/cuda/kernels.h"
 #include "executor/sample.h"
-#include "tests/cuda_api.h"
 #include "tests/emu/emu.h"
 #include "tests/kernel_test.h"
 
 #define ULP 0x1p-24
 
-static gpu_stream stream;
+static cudaStream_t stream;
 
 static void begin(int round, const char *test)
 {
     emu_mode(round == 0 ? EMU_EAGER : EMU_SEEDED, round == 0 ? 0 : test_seed(test) + (uint64_t)round);
-    cr_assert_eq(cudaStreamCreateWithFlags(&stream, 1), 0);
+    cr_assert_eq(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), 0);
 }
 
 static void end(void)
@@ -29,7 +30,7 @@ static void *on_device(const void *from, int64_t bytes)
     void *p;
     cr_assert_eq(cudaMalloc(&p, (size_t)bytes), 0);
     if (from)
-        cr_assert_eq(cudaMemcpy(p, from, (size_t)bytes, COPY_ANY), 0);
+        cr_assert_eq(cudaMemcpy(p, from, (size_t)bytes, cudaMemcpyDefault), 0);
     return p;
 }
 
@@ -38,7 +39,7 @@ static void from_device(void *to, void *p, int64_t bytes)
 {
     cr_assert_eq(cudaStreamSynchronize(stream), 0);
     if (to)
-        cr_assert_eq(cudaMemcpy(to, p, (size_t)bytes, COPY_ANY), 0);
+        cr_assert_eq(cudaMemcpy(to, p, (size_t)bytes, cudaMemcpyDefault), 0);
     cudaFree(p);
 }
 

@@ -1,19 +1,19 @@
 /* test_emulation.c - the host emulation itself: it must let happen what a GPU may do. */
+#include <cuda_runtime.h>
 #include <math.h>
 
-#include "tests/cuda_api.h"
 #include "tests/emu/emu.h"
 #include "tests/kernel_test.h"
 
-int self_reverse(gpu_stream s, const float *x, float *y, int barrier);
-int self_warp(gpu_stream s, const float *x, float *sum, unsigned *positive);
+int self_reverse(cudaStream_t s, const float *x, float *y, int barrier);
+int self_warp(cudaStream_t s, const float *x, float *sum, unsigned *positive);
 
 enum { N = 64 };
 
-static gpu_stream new_stream(void)
+static cudaStream_t new_stream(void)
 {
-    gpu_stream s;
-    cr_assert_eq(cudaStreamCreateWithFlags(&s, 1), 0);
+    cudaStream_t s;
+    cr_assert_eq(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), 0);
     return s;
 }
 
@@ -21,7 +21,7 @@ Test(emulation, a_barrier_makes_the_others_writes_visible_and_its_absence_shows)
 {
     float x[N], y[N];
     int wrong = 0;
-    gpu_stream s = new_stream();
+    cudaStream_t s = new_stream();
     for (int i = 0; i < N; i++)
         x[i] = (float)i;
     for (int barrier = 1; barrier >= 0; barrier--) {
@@ -42,7 +42,7 @@ Test(emulation, shuffles_and_ballots_see_their_own_warp)
     /* warp 0 holds 0..31, of which 31 are positive, with sum 496; warp 1 holds -32..-63: sum -(32 + ... + 63) = -1520 */
     float x[N], sum[N];
     unsigned positive[N];
-    gpu_stream s = new_stream();
+    cudaStream_t s = new_stream();
     for (int i = 0; i < N; i++)
         x[i] = (float)(i < 32 ? i : -i);
     emu_mode(EMU_EAGER, test_seed("warp"));
@@ -57,16 +57,16 @@ Test(emulation, shuffles_and_ballots_see_their_own_warp)
 Test(emulation, what_nobody_waits_for_does_not_happen_and_events_order_streams)
 {
     float x[N] = {0}, *up, *down;
-    gpu_stream a = new_stream(), b = new_stream();
-    gpu_event e;
-    cr_assert_eq(cudaEventCreateWithFlags(&e, 2), 0);
+    cudaStream_t a = new_stream(), b = new_stream();
+    cudaEvent_t e;
+    cr_assert_eq(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), 0);
     cr_assert_eq(cudaHostAlloc((void **)&up, sizeof x, 0), 0);
     cr_assert_eq(cudaHostAlloc((void **)&down, sizeof x, 0), 0);
     memset(up, 0, sizeof x);
     memset(down, 0, sizeof x);
     up[0] = 1;
     emu_mode(EMU_LATE, test_seed("late"));
-    cr_assert_eq(cudaMemcpyAsync(down, up, sizeof x, COPY_ANY, a), 0);
+    cr_assert_eq(cudaMemcpyAsync(down, up, sizeof x, cudaMemcpyDefault, a), 0);
     cr_assert_eq(cudaEventRecord(e, a), 0);
     cr_assert_eq(down[0], 0.0f, "the copy did not wait to be asked for");
     up[0] = 2; /* too early: the copy may read it, and here it does */
@@ -86,7 +86,7 @@ Test(emulation, device_memory_has_a_limit_and_calls_can_fail)
     void *p, *q;
     emu_memory(1000, 1000);
     cr_assert_eq(cudaMalloc(&p, 600), 0);
-    cr_assert_eq(cudaMalloc(&q, 401), 2, "600 + 401 bytes of 1000: expected out of memory");
+    cr_assert_eq(cudaMalloc(&q, 401), cudaErrorMemoryAllocation, "600 + 401 bytes of 1000: expected out of memory");
     cr_assert_eq(cudaMalloc(&q, 400), 0);
     cr_assert_eq(emu_device_used(), 1000);
     cudaFree(p);
