@@ -444,13 +444,11 @@ static enum status find_spreads(struct calibration *c, struct error *err)
         }
     }
     for (int r = 0; r < RESOURCES_MAX && status == STATUS_OK; r++) {
+        double of_resource[FIT_PARAMETERS_MAX];
         for (int i = 0; i < c->n_rates; i++) {
-            for (int j = 0; j < c->n_rates; j++) {
-                const double v = c->result.covariance[i][j];
-                squared[r] += isfinite(v) ? slope[i][r] * v * slope[j][r] : 0;
-            }
+            of_resource[i] = slope[i][r];
         }
-        c->spread[r] = sqrt(fmax(squared[r], 0));
+        c->spread[r] = sqrt(squared[r] + fit_carried_variance(&c->result, c->n_rates, of_resource));
     }
     return status;
 }
@@ -458,12 +456,10 @@ static enum status find_spreads(struct calibration *c, struct error *err)
 /* What the traces say of a resource becomes the error bar of its predictions. */
 static void write_spreads(struct calibration *c)
 {
-    const int links = c->fitted.n_tiers - 1;
     for (int r = 0; r < resource_count(&c->fitted); r++) {
-        double *spread = r >= 2 * links ? &c->fitted.compute[r - 2 * links].spread
-                         : r % 2        ? &c->fitted.link[r / 2].write_spread
-                                        : &c->fitted.link[r / 2].read_spread;
-        *spread = c->spread[r] > 0 ? c->spread[r] : *spread;
+        if (c->spread[r] > 0) {
+            resource_set_spread(&c->fitted, r, c->spread[r]);
+        }
     }
 }
 

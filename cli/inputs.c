@@ -108,6 +108,8 @@ static void apply_flags(const struct options *o, struct policy *p)
     if (o->schedule) {
         schedule_named(o->schedule, &p->schedule);
     }
+    p->whole_tensors |= o->whole_tensors;
+    p->pageable_weights |= o->pageable_weights;
 }
 
 enum status options_policy(const struct options *o, const struct hardware *hw, struct policy *p, struct error *err)

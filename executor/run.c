@@ -300,7 +300,7 @@ static enum status open_unit(struct runner *r, int unit, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
     const struct workspace_view *v = &r->workspace[unit];
-    int64_t rows = workspace_rows(set->policy->gpu_batch_size, set->workload->prompt_tokens);
+    int64_t rows = workspace_rows(&set->hardware->compute[unit], set->policy->gpu_batch_size, set->workload->prompt_tokens);
     struct backend_options o = {.arch = set->arch,
                                 .unit = &set->hardware->compute[unit],
                                 .cache = set->placement->cache,
@@ -308,7 +308,9 @@ static enum status open_unit(struct runner *r, int unit, struct error *err)
                                 .queue = resource_compute(set->hardware, unit),
                                 .workspace = v->unit,
                                 .workspace_bytes = v->part.unit_bytes,
-                                .rows = unit == 0 ? max64(rows, workspace_rows(set->policy->gpu_batch_size, 1)) : 0};
+                                .rows = unit == 0 ? max64(rows, workspace_rows(&set->hardware->compute[unit],
+                                                                               set->policy->gpu_batch_size, 1))
+                                                  : 0};
     return r->backend[unit]->open(&r->unit[unit], &o, err);
 }
 

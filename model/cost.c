@@ -30,19 +30,28 @@ struct span {
     double low, high;
 };
 
-/* `bytes` over a link in `transfers` transfers of `size` each, at the best rate in that span. */
-static double transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, struct span size)
+double cost_transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, double low, double high)
 {
     const struct link *l = &hw->link[link];
     if (bytes <= 0)
         return 0;
     return transfers * (write ? l->write_latency_s : l->read_latency_s) +
-           bytes / curve_best(write ? &l->write_bytes_per_s : &l->read_bytes_per_s, size.low, size.high);
+           bytes / curve_best(write ? &l->write_bytes_per_s : &l->read_bytes_per_s, low, high);
 }
 
 double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes)
 {
-    return transfers_s(hw, link, write, bytes, 1, (struct span){bytes, bytes});
+    return cost_transfers_s(hw, link, write, bytes, 1, bytes, bytes);
+}
+
+static double transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, struct span size)
+{
+    return cost_transfers_s(hw, link, write, bytes, transfers, size.low, size.high);
+}
+
+double cost_staging_s(const struct hardware *hw, double bytes, double low, double high)
+{
+    return bytes > 0 ? bytes / curve_best(&hw->runtime.staging_bytes_per_s, low, high) : 0;
 }
 
 static const struct curve *matmul_rate(const struct compute *unit, enum format weights)
@@ -118,15 +127,15 @@ static double layer_s(const struct compute *unit, const struct arch *a, const st
            attend_s(unit, l, cache, sequences, tokens, visible);
 }
 
-static double rows_at_once(const struct layer *l, int64_t sequences, int64_t tokens)
+static double rows_at_once(const struct compute *unit, const struct layer *l, int64_t sequences, int64_t tokens)
 {
-    return (double)workspace_rows(sequences, l->kind == LAYER_HEAD ? 1 : tokens);
+    return (double)workspace_rows(unit, sequences, l->kind == LAYER_HEAD ? 1 : tokens);
 }
 
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                     enum format cache, int sequences, int64_t tokens, double visible)
 {
-    double at_once = rows_at_once(l, sequences, tokens);
+    double at_once = rows_at_once(unit, l, sequences, tokens);
     return layer_s(unit, a, l, weights, cache, sequences, 1, (struct span){at_once, at_once}, tokens, visible);
 }
 
@@ -272,7 +281,8 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         const struct layer *l = &b->a->layer[i];
         if (!l->alike)
             continue;
-        struct span at_once = {rows_at_once(l, b->p->gpu_batch_size, tokens), rows_at_once(l, b->high->gpu_batch_size, tokens)};
+        struct span at_once = {rows_at_once(&b->hw->compute[0], l, b->p->gpu_batch_size, tokens),
+                               rows_at_once(&b->hw->compute[0], l, b->high->gpu_batch_size, tokens)};
         double all =
             layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, b->block, b->batches, at_once, tokens, visible);
         double attend = attend_s(&b->hw->compute[0], l, b->attended, b->block, tokens, visible);
@@ -370,7 +380,7 @@ static void add_work(struct build *b, enum phase ph, enum phase work)
     if (b->batches <= 0)
         return;
     add_compute(b, ph, work);
-    if (b->hw->runtime.staging_bytes_per_s > 0) /* a box: with the weights this bounds the sum of turns */
+    if (hardware_waits(b->hw)) /* a box: turns_bound has the rest */
         return;
     add_cache(b, ph, work);
     add_hidden(b, ph, work);
@@ -446,7 +456,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
                       .batches = (double)policy_block(low) / high->gpu_batch_size,
                       .passes = (double)policy_block(low) / most,
                       .near = low->attention_near_cache};
-    bool waits = hw->runtime.staging_bytes_per_s > 0;
+    bool waits = hardware_waits(hw);
     bool point = low->gpu_batch_size == high->gpu_batch_size && low->num_gpu_batches == high->num_gpu_batches;
     bool diagonal = low->schedule == SCHEDULE_DIAGONAL;
     if (waits && diagonal)
@@ -486,6 +496,8 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
         mixed_steps(&b, point, most);
     else
         separate_steps(&b);
+    if (waits && !point)
+        turns_bound(c, a, hw, w, low, high);
     if (!diagonal)
         repeat_blocks(c, w, (double)policy_block(low), most);
     if (point && !waits)
@@ -549,7 +561,7 @@ void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct fo
             out->base -= share * c->page_cache_s;
     }
     for (int i = 0; c->overlap && i < c->n_fills; i++)
-        if (c->fill[i].phase == (int)ph && c->fill[i].row == row)
+        if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].row == row)
             add_share(out, &c->fill[i].s, 1, c->n_tiers);
 }
 
@@ -568,22 +580,22 @@ double cost_resource_weight(const struct cost *c, int resource, const double wei
     return sum;
 }
 
-static double row_fill_s(const struct cost *c, enum phase ph, int row, const double fraction[CLASS_COUNT][TIERS_MAX],
+static double row_fill_s(const struct cost *c, enum phase ph, int stage, int row, const double fraction[CLASS_COUNT][TIERS_MAX],
                          const double slow[RESOURCES_MAX])
 {
     double sum = 0;
     for (int i = 0; i < c->n_fills; i++)
-        if (c->fill[i].phase == (int)ph && c->fill[i].row == row)
+        if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].row == row)
             sum += form_at(&c->fill[i].s, fraction) * (slow ? slow[c->fill[i].cause] : 1);
     return sum;
 }
 
-double cost_fill_s(const struct cost *c, enum phase ph, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
+double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double weight[COST_ROWS_MAX])
 {
     double sum = 0;
     for (int i = 0; c->overlap && i < c->n_fills; i++)
-        if (c->fill[i].phase == (int)ph && c->fill[i].cause == resource)
+        if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].cause == resource)
             sum += form_at(&c->fill[i].s, fraction) * weight[c->fill[i].row];
     return sum;
 }
@@ -596,7 +608,7 @@ double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CL
         double busy[RESOURCES_MAX], most = 0, sum = 0;
         for (int r = 0; r < c->n_resources; r++) {
             busy[r] = cost_stage_busy_s(c, ph, stage, r, fraction) * (slow ? slow[r] : 1);
-            most = fmax(most, busy[r] + row_fill_s(c, ph, r, fraction, slow));
+            most = fmax(most, busy[r] + row_fill_s(c, ph, stage, r, fraction, slow));
             sum += busy[r];
         }
         for (int g = 0; g < c->n_contentions; g++) {

@@ -25,10 +25,10 @@ struct form {
 };
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
 
-/* Seconds of a step of a phase in which `row` waits for `cause`: both are resources. */
+/* Seconds of a stage of a step (its only one, 0, without stages) in which `row` waits for `cause`: both are resources. */
 #define FILLS_MAX 16
 struct fill {
-    int phase, row, cause;
+    int phase, stage, row, cause;
     struct form s;
 };
 
@@ -52,7 +52,7 @@ struct cost {
     int n_contentions; /* groups of resources: at least the sum of share * busy passes */
     double share[CONTENTIONS_MAX][RESOURCES_MAX];
     struct form peak[PHASE_COUNT][TIERS_MAX]; /* bytes */
-    int n_fills;                              /* none where a runtime waits; without overlap they do not count */
+    int n_fills;                              /* without overlap they do not count */
     struct fill fill[FILLS_MAX];
 };
 
@@ -78,8 +78,8 @@ void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct fo
 /* What one resource is busy in a stage, and how much that counts when the rows of the stage count `weight`. */
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
                          const double fraction[CLASS_COUNT][TIERS_MAX]);
-/* Seconds of a step that the planner's rows wait for the resource, each times the weight of the row. */
-double cost_fill_s(const struct cost *c, enum phase ph, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
+/* Seconds of a stage that the planner's rows wait for the resource, each times the weight of the row. */
+double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double weight[COST_ROWS_MAX]);
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX]);
 /* Seconds of one step: the sum over stages of their longest row. `slow`: each resource takes so many times as long, NULL: 1. */
@@ -99,6 +99,10 @@ void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS
 
 /* Seconds for one transfer of `bytes` over link `link`. */
 double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes);
+/* `bytes` in `transfers` transfers of low to high each, at the best rate in that span. */
+double cost_transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, double low, double high);
+/* Seconds to copy `bytes` of pageable memory into a pinned buffer (hardware.h, struct runtime), low to high at a time. */
+double cost_staging_s(const struct hardware *hw, double bytes, double low, double high);
 /* Seconds on `unit` for one layer over `sequences` sequences of `tokens` new tokens each, `visible` tokens in the cache at the
  * end (prefill: tokens == visible). */
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,

@@ -6,6 +6,7 @@
 #ifndef BALLAST_MODEL_HARDWARE_H
 #define BALLAST_MODEL_HARDWARE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,8 +60,10 @@ struct compute {
     double attention_decode_bytes_per_s[FORMAT_COUNT]; /* cache bytes read per second; 0: not measured */
     double memory_bytes_per_s;                         /* element-wise passes */
     double launch_s;                                   /* fixed cost of one operation */
-    int64_t workspace_bytes;                           /* fixed scratch the backend reserves on `tier` */
-    double spread;                                     /* of all its rates together */
+    bool
+        whole_batch; /* computes a batch at once, not about WORKSPACE_ROWS rows at a time: so of the first unit under a runtime */
+    int64_t workspace_bytes; /* fixed scratch the backend reserves on `tier` */
+    double spread;           /* of all its rates together */
 };
 
 /* Resources that share something: a memory bus, a half-duplex drive, a thread that waits for both. A resource that works at its full
@@ -72,10 +75,11 @@ struct contention {
 };
 
 /* What a program other than ballast's engine does on the machine: it waits for all its work at every turn of a batch through a layer
- * (turns.h). Absent: staging_bytes_per_s is 0. */
+ * (turns.h). */
 struct runtime {
-    double
-        staging_bytes_per_s; /* the second unit copies pageable memory (cache, 4-bit weights) into a pinned buffer on its way up */
+    struct curve
+        staging_bytes_per_s; /* by bytes of one copy: the second unit copies pageable memory (the cache, weights of a policy that says so)
+                                       * into a pinned buffer on its way up. n == 0: there is no such program */
     double pageable_write_bytes_per_s; /* cache on its way down into pageable memory */
     double dequantise_bytes_per_s; /* 16-bit bytes made per second from 4-bit tensors before each use, and back for the cache */
 };
@@ -100,6 +104,7 @@ enum status hardware_parse(struct hardware *hw, const char *path, const char *te
 /* Writes a file that hardware_load reads back; `source` goes into every "source" field. Atomic: temporary file and rename. */
 enum status hardware_save(const struct hardware *hw, const char *path, const char *source, struct error *err);
 int hardware_tier(const struct hardware *hw, const char *name); /* index, or -1 */
+bool hardware_waits(const struct hardware *hw);                 /* it describes a program that waits at every turn */
 
 int resource_link_read(int link);
 int resource_link_write(int link);

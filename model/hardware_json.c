@@ -396,7 +396,7 @@ static enum status read_runtime(const struct json_object *root, struct hardware 
         return STATUS_OK;
     if ((status = json_child(root, "runtime", &o, err)) || (status = json_only(&o, keys, err)) ||
         (status = read_choice(&o, "waits", waits, &choice, err)) ||
-        (status = read_rate(&o, "staging", UNIT_BYTES_PER_S, &rt->staging_bytes_per_s, err)) ||
+        (status = read_curve(&o, "staging", &link_curve, &rt->staging_bytes_per_s, err)) ||
         (status = read_rate(&o, "pageable_write", UNIT_BYTES_PER_S, &rt->pageable_write_bytes_per_s, err)) ||
         (status = read_rate(&o, "dequantise", UNIT_BYTES_PER_S, &rt->dequantise_bytes_per_s, err)) ||
         (status = check_source(&o, err)))
@@ -404,6 +404,7 @@ static enum status read_runtime(const struct json_object *root, struct hardware 
     if (hw->n_computes < 2)
         return json_complain(root, "runtime", err, "expected two compute units, the second of which stages copies; found %d",
                              hw->n_computes);
+    hw->compute[0].whole_batch = true;
     return STATUS_OK;
 }
 

@@ -115,17 +115,17 @@ static void print_compute(FILE *out, const struct hardware *hw, const struct com
     fprintf(out, "      \"source\": %s\n    }", source);
 }
 
-static void print_runtime(FILE *out, const struct runtime *rt, const char *source)
+static void print_runtime(FILE *out, const struct hardware *hw, const char *source)
 {
-    char staging[48], down[48], expand[48];
-    if (rt->staging_bytes_per_s > 0)
-        fprintf(
-            out,
-            ",\n  \"runtime\": {\"waits\": \"turn\", \"staging\": \"%s\", \"pageable_write\": \"%s\", \"dequantise\": \"%s\",\n"
-            "    \"source\": %s}",
-            quantity(rt->staging_bytes_per_s, UNIT_BYTES_PER_S, staging),
-            quantity(rt->pageable_write_bytes_per_s, UNIT_BYTES_PER_S, down),
-            quantity(rt->dequantise_bytes_per_s, UNIT_BYTES_PER_S, expand), source);
+    const struct runtime *rt = &hw->runtime;
+    char text[48];
+    if (!hardware_waits(hw))
+        return;
+    fprintf(out, ",\n  \"runtime\": {\n      \"waits\": \"turn\",\n");
+    print_size_curve(out, "staging", &rt->staging_bytes_per_s);
+    fprintf(out, "      \"pageable_write\": \"%s\",\n", quantity(rt->pageable_write_bytes_per_s, UNIT_BYTES_PER_S, text));
+    fprintf(out, "      \"dequantise\": \"%s\",\n", quantity(rt->dequantise_bytes_per_s, UNIT_BYTES_PER_S, text));
+    fprintf(out, "      \"source\": %s\n  }", source);
 }
 
 static void print_contentions(FILE *out, const struct hardware *hw, const char *source)
@@ -156,7 +156,7 @@ static void print_hardware(FILE *out, const struct hardware *hw, const char *sou
         fprintf(out, "%s\n", i + 1 < hw->n_computes ? "," : "");
     }
     fprintf(out, "  ]");
-    print_runtime(out, &hw->runtime, source);
+    print_runtime(out, hw, source);
     print_contentions(out, hw, source);
     fprintf(out, "\n}\n");
 }

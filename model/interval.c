@@ -18,12 +18,22 @@ double draw_normal(uint64_t *state)
     return sqrt(-2 * log(u)) * cos(2 * M_PI * v);
 }
 
-double resource_spread(const struct hardware *hw, int resource)
+static double *spread_of(struct hardware *hw, int resource)
 {
     int links = hw->n_tiers - 1;
     if (resource >= 2 * links)
-        return hw->compute[resource - 2 * links].spread;
-    return resource % 2 ? hw->link[resource / 2].write_spread : hw->link[resource / 2].read_spread;
+        return &hw->compute[resource - 2 * links].spread;
+    return resource % 2 ? &hw->link[resource / 2].write_spread : &hw->link[resource / 2].read_spread;
+}
+
+double resource_spread(const struct hardware *hw, int resource)
+{
+    return *spread_of((struct hardware *)hw, resource); /* only read */
+}
+
+void resource_set_spread(struct hardware *hw, int resource, double spread)
+{
+    *spread_of(hw, resource) = spread;
 }
 
 static int ascending(const void *a, const void *b)
@@ -38,13 +48,12 @@ struct interval interval_of(double *value, int n)
     return (struct interval){value[n / 20], value[n - 1 - n / 20]};
 }
 
-bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
-                   struct interval *out)
+/* Latencies on INTERVAL_DRAWS machines; false: no resource that is used has a known spread. */
+static bool draw_latencies(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
+                           uint64_t seed, double total_s[INTERVAL_DRAWS])
 {
-    double total_s[INTERVAL_DRAWS];
-    uint64_t state = 1;
+    uint64_t state = seed;
     bool known = false;
-    *out = (struct interval){0, 0};
     for (int ph = 0; ph < PHASE_COUNT; ph++)
         for (int r = 0; r < c->n_resources; r++)
             known |= c->steps[ph] > 0 && form_at(&c->busy[ph][r], fraction) > 0 && resource_spread(hw, r) > 0;
@@ -56,8 +65,30 @@ bool cost_interval(const struct cost *c, const struct hardware *hw, const double
         for (int ph = 0; ph < PHASE_COUNT; ph++)
             total_s[i] += c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, slow);
     }
-    if (!known)
+    return known;
+}
+
+bool cost_interval(const struct cost *c, const struct hardware *hw, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   struct interval *out)
+{
+    double total_s[INTERVAL_DRAWS];
+    *out = (struct interval){0, 0};
+    if (!draw_latencies(c, hw, fraction, 1, total_s))
         return false;
     *out = interval_of(total_s, INTERVAL_DRAWS);
+    return true;
+}
+
+bool cost_gain_interval(const struct cost *from, const double from_fraction[CLASS_COUNT][TIERS_MAX], const struct cost *to,
+                        const double to_fraction[CLASS_COUNT][TIERS_MAX], const struct hardware *hw, double *low, double *high)
+{
+    double before_s[INTERVAL_DRAWS], after_s[INTERVAL_DRAWS];
+    if (!draw_latencies(from, hw, from_fraction, 1, before_s) || !draw_latencies(to, hw, to_fraction, 2, after_s))
+        return false;
+    for (int i = 0; i < INTERVAL_DRAWS; i++)
+        after_s[i] = to->tokens / after_s[i] / (from->tokens / before_s[i]);
+    struct interval gain = interval_of(after_s, INTERVAL_DRAWS);
+    *low = gain.low_s;
+    *high = gain.high_s;
     return true;
 }

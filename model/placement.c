@@ -44,9 +44,9 @@ int64_t hidden_row_bytes(const struct arch *a, const struct compute *unit)
     return a->hidden * (unit->activation == FORMAT_F32 ? 4 : 2);
 }
 
-int64_t workspace_rows(int64_t sequences, int64_t tokens)
+int64_t workspace_rows(const struct compute *unit, int64_t sequences, int64_t tokens)
 {
-    int64_t at_once = max64(1, WORKSPACE_ROWS / tokens);
+    int64_t at_once = unit->whole_batch ? sequences : max64(1, WORKSPACE_ROWS / tokens);
     return (sequences < at_once ? sequences : at_once) * tokens;
 }
 
@@ -72,10 +72,20 @@ static int64_t lookup_bytes(const struct arch *a, bool beside_device)
     return round_up(max64(max64(1 << 20, 8 * a->vocab), beside_device ? packing : 0), DISK_ALIGN);
 }
 
+/* A program that computes a batch at once, as FlexGen prints its working set (facts/flexgen.md, "Peak memory"): the largest of queries, keys, values and
+ * output; keys, values and the scores of every pair, twice; the MLP's two rows; the scores of all positions over the vocabulary. */
+static int64_t whole_batch_bytes(const struct arch *a, const struct workload *w, const struct policy *p)
+{
+    int64_t s = w->prompt_tokens, rows = p->gpu_batch_size * s;
+    int64_t attention = 4 * rows * a->hidden + 4 * p->gpu_batch_size * a->heads * s * s;
+    int64_t layer = max64(max64(8 * rows * a->hidden, attention), 2 * rows * (a->hidden + a->ffn));
+    return max64(layer, rows * (4 * a->hidden + 2 * a->vocab));
+}
+
 static int64_t layer_bytes(const struct arch *a, const struct compute *unit, const struct workload *w, const struct policy *p)
 {
     int64_t element = unit->activation == FORMAT_F32 ? 4 : 2;
-    int64_t rows = max64(workspace_rows(p->gpu_batch_size, w->prompt_tokens), workspace_rows(p->gpu_batch_size, 1));
+    int64_t rows = max64(workspace_rows(unit, p->gpu_batch_size, w->prompt_tokens), workspace_rows(unit, p->gpu_batch_size, 1));
     int64_t qkv = (a->heads + 2 * a->kv_heads) * a->head_dim;
     int64_t layer = rows * (a->hidden + max64(qkv, a->ffn)) * element; /* norm output, then q, k, v or the MLP's inner rows */
     int64_t copy =
@@ -96,7 +106,8 @@ struct workspace workspace_of(const struct arch *a, const struct hardware *hw, i
         s.logits_bytes = policy_block(p) * a->vocab * 4;
     }
     if (tier == 0)
-        s.unit_bytes = layer_bytes(a, &hw->compute[0], w, p) + hw->compute[0].workspace_bytes;
+        s.unit_bytes = (hw->compute[0].whole_batch ? whole_batch_bytes(a, w, p) : layer_bytes(a, &hw->compute[0], w, p)) +
+                       hw->compute[0].workspace_bytes;
     else if (near)
         s.unit_bytes = hw->compute[1].workspace_bytes;
     if (near)
@@ -154,6 +165,30 @@ static void cut_weights(struct placement *pl, const struct arch *a, const struct
                 cut->row[u + 1] = t->row_begin + at;
             }
             cut->row[pl->n_tiers] = t->row_end;
+        }
+    }
+}
+
+/* FlexGen's rule: a layer's matrices lie one after the other along [0, 1), the tiers' shares too, the lowest tier's first; a matrix goes
+ * to the tier that its middle falls on. */
+static void give_whole(struct placement *pl, const struct arch *a, const struct policy *p)
+{
+    for (int i = 0; i < a->n_layers; i++) {
+        const struct layer *l = &a->layer[i];
+        double all = (double)layer_placed_bytes(l, pl->weights), before = 0;
+        for (int j = 0; j < l->n_tensors; j++) {
+            const struct tensor *t = &l->tensor[j];
+            struct row_cut *cut = &pl->cut[i * LAYER_TENSORS_MAX + j];
+            if (!t->placed || !layer_is_placed(l))
+                continue;
+            double bytes = (double)tensor_bytes(pl, t, t->row_end - t->row_begin), middle = (before + bytes / 2) / all;
+            int home = pl->n_tiers - 1;
+            double share = p->fraction[CLASS_WEIGHT][home];
+            while (home > 0 && middle >= share)
+                share += p->fraction[CLASS_WEIGHT][--home];
+            for (int u = 0; u <= pl->n_tiers; u++)
+                cut->row[u] = u <= home ? t->row_begin : t->row_end;
+            before += bytes;
         }
     }
 }
@@ -360,7 +395,10 @@ enum status placement_new(struct placement *out, const struct arch *a, const str
         return error_set(err, STATUS_RUNTIME, "out of memory for the placement of %d layers x %d batches", a->n_layers,
                          p->num_gpu_batches);
     }
-    cut_weights(out, a, p);
+    if (p->whole_tensors)
+        give_whole(out, a, p);
+    else
+        cut_weights(out, a, p);
     share_cache(out, a, p);
     share_hidden(out, p);
     size_weights(out, a, p);

@@ -43,7 +43,7 @@ enum format policy_cache_format(const struct policy *p, const struct compute *un
 int64_t cache_row_bytes(const struct layer *l, enum format cache); /* keys and values of one token and sequence; 0: no cache */
 int64_t cache_tokens(const struct workload *w);                    /* s + n - 1: the last token is never attended to */
 int64_t hidden_row_bytes(const struct arch *a, const struct compute *unit);
-int64_t workspace_rows(int64_t sequences, int64_t tokens); /* rows computed at a time */
+int64_t workspace_rows(const struct compute *unit, int64_t sequences, int64_t tokens); /* rows computed at a time */
 /* The parts of a tier's workspace, in this order. The first and the last are in the first tier of the host, whose memory files are read
  * into and the next tokens are chosen in. */
 struct workspace {

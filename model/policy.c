@@ -184,11 +184,29 @@ static enum status read_switches(const struct json_object *root, const struct ha
     return read_whole(root, "prefetch", PREFETCH_MAX, &p->prefetch, err);
 }
 
+/* Switches of programs other than ballast's engine: off where they are left out. */
+static enum status read_foreign(const struct json_object *root, const char *key, bool *out, struct error *err)
+{
+    return json_has(root, key) ? json_bool(root, key, out, err) : STATUS_OK;
+}
+
 static enum status from_json(struct policy *p, const struct json_file *file, const struct hardware *hw, struct error *err)
 {
-    static const char *const keys[] =
-        {"ballast_policy", "gpu_batch_size",       "num_gpu_batches", "weights", "cache",    "activations", "weight_bits",
-         "cache_bits",     "attention_near_cache", "schedule",        "overlap", "prefetch", NULL};
+    static const char *const keys[] = {"ballast_policy",
+                                       "gpu_batch_size",
+                                       "num_gpu_batches",
+                                       "weights",
+                                       "cache",
+                                       "activations",
+                                       "weight_bits",
+                                       "cache_bits",
+                                       "attention_near_cache",
+                                       "schedule",
+                                       "overlap",
+                                       "prefetch",
+                                       "whole_tensors",
+                                       "pageable_weights",
+                                       NULL};
     struct json_object root;
     struct policy read = {0};
     int64_t version;
@@ -201,7 +219,10 @@ static enum status from_json(struct policy *p, const struct json_file *file, con
     for (int c = 0; c < CLASS_COUNT; c++)
         if ((status = read_fractions(&root, (enum tensor_class)c, hw, read.fraction[c], err)))
             return status;
-    if ((status = read_switches(&root, hw, &read, err)) || (status = policy_check(&read, hw, file->path, err)))
+    if ((status = read_switches(&root, hw, &read, err)) ||
+        (status = read_foreign(&root, "whole_tensors", &read.whole_tensors, err)) ||
+        (status = read_foreign(&root, "pageable_weights", &read.pageable_weights, err)) ||
+        (status = policy_check(&read, hw, file->path, err)))
         return status;
     *p = read;
     return STATUS_OK;
@@ -263,7 +284,9 @@ void policy_print(const struct policy *p, const struct hardware *hw, FILE *out)
     fprintf(out, "  \"weight_bits\": %d,\n  \"cache_bits\": %d,\n", p->weight_bits, p->cache_bits);
     fprintf(out, "  \"attention_near_cache\": %s,\n", p->attention_near_cache ? "true" : "false");
     fprintf(out, "  \"schedule\": \"%s\",\n", schedule_name(p->schedule));
-    fprintf(out, "  \"overlap\": %s,\n  \"prefetch\": %d\n}\n", p->overlap ? "true" : "false", p->prefetch);
+    fprintf(out, "  \"overlap\": %s,\n  \"prefetch\": %d", p->overlap ? "true" : "false", p->prefetch);
+    fprintf(out, "%s%s\n}\n", p->whole_tensors ? ",\n  \"whole_tensors\": true" : "",
+            p->pageable_weights ? ",\n  \"pageable_weights\": true" : "");
 }
 
 enum status policy_save(const struct policy *p, const char *path, const struct hardware *hw, struct error *err)
@@ -357,7 +380,7 @@ static void add_percent(char *buf, size_t n, double fraction, const char *before
 
 char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf, size_t n)
 {
-    char text[160], schedule[32] = "";
+    char text[200], schedule[32] = "";
     if (n == 0)
         return buf;
     if (p->schedule != SCHEDULE_ZIGZAG)
@@ -367,9 +390,10 @@ char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf,
         add_percent(buf, n, p->fraction[c][0], c ? " " : "");
         add_percent(buf, n, hw->n_tiers > 2 ? p->fraction[c][1] : 0, " ");
     }
-    snprintf(text, sizeof text, "\"%s%s%s%s%s --prefetch %d", p->weight_bits == 4 ? " --compress-weight" : "",
+    snprintf(text, sizeof text, "\"%s%s%s%s%s%s%s --prefetch %d", p->weight_bits == 4 ? " --compress-weight" : "",
              p->cache_bits == 4 ? " --compress-cache" : "", p->attention_near_cache ? " --cpu-cache-compute" : "", schedule,
-             p->overlap ? "" : " --no-overlap", p->prefetch);
+             p->overlap ? "" : " --no-overlap", p->whole_tensors ? " --whole-tensors" : "",
+             p->pageable_weights ? " --pageable-weights" : "", p->prefetch);
     add(buf, n, text);
     return buf;
 }

@@ -31,8 +31,10 @@ struct policy {
     int cache_bits;                          /* 16 (the unit's cache format) or 4 */
     bool attention_near_cache;               /* attend on the unit of tier 1 over cache kept there or below */
     enum schedule_kind schedule;
-    bool overlap; /* false: one operation at a time */
-    int prefetch; /* weight ring, in units of the largest layer visit: >= 1, 3 by default */
+    bool overlap;          /* false: one operation at a time */
+    int prefetch;          /* weight ring, in units of the largest layer visit: >= 1, 3 by default */
+    bool whole_tensors;    /* each matrix of the weights whole on one tier, as FlexGen gives them out; false: cut by rows */
+    bool pageable_weights; /* weights on a host tier are not page-locked: a runtime that waits copies them once more (turns.h) */
 };
 
 void policy_default(struct policy *p, int n_tiers); /* all on tier 0, 1x1, 16 bits, zig-zag, overlap */

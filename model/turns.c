@@ -18,24 +18,41 @@ struct turns {
     int64_t tokens; /* new ones of a step */
     double visible; /* in the cache at its end */
     enum format weights, cache;
+    double sequences, transfers; /* of the cache and hidden states that a form is about, and in how many batches they move ... */
+    int low, high;               /* ... of how many sequences */
 };
 
 typedef struct form row_forms[RESOURCES_MAX];
 
-/* Bytes of a class that live below tier 0 come up, or go down: over every link on the way, and through the host's staging copy where its
- * memory is pageable. */
-static void move(const struct turns *b, row_forms f, enum tensor_class cl, int at, bool write, double bytes, bool pageable)
+/* Bytes that move together: all of them, and in how many transfers of what size. A turn has one; a box of batch sizes (turns_bound) some of any size
+ * in a span. */
+struct load {
+    double bytes, transfers, low, high;
+};
+
+static struct load one(double bytes)
+{
+    return (struct load){bytes, 1, bytes, bytes};
+}
+
+/* What lives below tier `at` comes up, or goes down: over every link on the way. A host's pageable memory is reached through staging, `copies` of them a
+ * transfer (0: page-locked). What lives on the disk is moved by threads that do one leg after the other: such a thread takes the disk's time and that of
+ * the links above. */
+static void move(const struct turns *b, row_forms f, enum tensor_class cl, int at, bool write, struct load x, int copies)
 {
     const struct runtime *rt = &b->hw->runtime;
+    const int disk = b->hw->n_tiers - 1, last = write ? resource_link_write(disk - 1) : resource_link_read(disk - 1);
     for (int home = at + 1; home < b->hw->n_tiers; home++) {
-        bool staged = pageable && home < b->hw->n_tiers - 1;
+        bool staged = copies > 0 && home < disk;
         for (int link = at; link < home; link++) {
             int r = write ? resource_link_write(link) : resource_link_read(link);
-            f[r].coef[cl][home] +=
-                fmax(cost_transfer_s(b->hw, link, write, bytes), staged && write ? bytes / rt->pageable_write_bytes_per_s : 0);
+            double s = cost_transfers_s(b->hw, link, write, x.bytes, x.transfers, x.low, x.high);
+            f[r].coef[cl][home] += fmax(s, staged && write ? x.bytes / rt->pageable_write_bytes_per_s : 0);
+            if (home == disk && r != last && b->p->overlap) /* without overlap both add up anyway */
+                f[last].coef[cl][home] += s;
         }
         if (staged && !write)
-            f[resource_compute(b->hw, 1)].coef[cl][home] += bytes / rt->staging_bytes_per_s;
+            f[resource_compute(b->hw, 1)].coef[cl][home] += cost_staging_s(b->hw, x.bytes, x.low / copies, x.high / copies);
     }
 }
 
@@ -50,6 +67,15 @@ static double placed_elements(const struct layer *l)
     return (double)layer_placed_bytes(l, FORMAT_F16) / 2;
 }
 
+/* The cache of so many sequences: what is visible, or all of it where it stays. */
+static void expand_cache(const struct turns *b, struct form *gpu, const struct layer *l, double sequences)
+{
+    double elements = sequences * (double)l->state_per_token;
+    for (int home = 0; b->cache == FORMAT_Q4 && home < b->hw->n_tiers; home++)
+        gpu->coef[CLASS_CACHE][home] +=
+            expand_s(b, elements * (b->ph == PHASE_DECODE && home == 0 ? (double)cache_tokens(b->w) : b->visible));
+}
+
 static void compute(const struct turns *b, row_forms f, const struct layer *l)
 {
     const struct compute *unit = &b->hw->compute[0];
@@ -58,8 +84,10 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
     int batch = b->p->gpu_batch_size;
     bool near = b->p->attention_near_cache && b->ph == PHASE_DECODE && l->kind == LAYER_ATTENTION;
     double attend = cost_attend_s(unit, l, FORMAT_F16, batch, b->tokens, b->visible);
-    double cached = (double)batch * (double)l->state_per_token;
-    gpu->base += cost_layer_s(unit, b->a, l, weights, FORMAT_F16, batch, b->tokens, b->visible) - (near ? attend : 0);
+    if (l->kind == LAYER_HEAD) /* scores every position of a prompt, though only the last one's are used */
+        gpu->base += cost_layer_s(unit, b->a, l, weights, FORMAT_F16, batch * (int)b->tokens, 1, b->visible);
+    else
+        gpu->base += cost_layer_s(unit, b->a, l, weights, FORMAT_F16, batch, b->tokens, b->visible) - (near ? attend : 0);
     if (b->weights == FORMAT_Q4 && l->kind != LAYER_EMBED)
         gpu->base += expand_s(b, placed_elements(l));
     if (near) {
@@ -68,35 +96,61 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
             f[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] +=
                 b->hw->compute[1].launch_s + cost_attend_s(&b->hw->compute[1], l, b->cache, batch, b->tokens, b->visible);
     }
-    for (int home = 0; b->cache == FORMAT_Q4 && home < b->hw->n_tiers; home++) /* where it stays it is expanded whole */
-        gpu->coef[CLASS_CACHE][home] +=
-            expand_s(b, cached * (b->ph == PHASE_DECODE && home == 0 ? (double)cache_tokens(b->w) : b->visible));
+    expand_cache(b, gpu, l, batch);
+}
+
+static int matrices(const struct layer *l)
+{
+    int n = 0;
+    for (int j = 0; j < l->n_tensors; j++)
+        n += l->tensor[j].placed;
+    return n;
 }
 
 static void load_weights(const struct turns *b, row_forms f, const struct layer *l)
 {
-    move(b, f, CLASS_WEIGHT, 0, false, (double)layer_placed_bytes(l, b->weights), b->weights == FORMAT_Q4);
+    move(b, f, CLASS_WEIGHT, 0, false, one((double)layer_placed_bytes(l, b->weights)), b->p->pageable_weights ? matrices(l) : 0);
 }
 
+/* Rows of what every sequence has, in a turn or in the box. */
+static struct load rows(const struct turns *b, double row_bytes)
+{
+    return (struct load){row_bytes * b->sequences, b->transfers, row_bytes * b->low, row_bytes * b->high};
+}
+
+/* Keys and values are two copies. */
 static void load_cache(const struct turns *b, row_forms f, const struct layer *l)
 {
-    double bytes = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size * (b->visible - 1);
+    bool near = b->p->attention_near_cache;
     if (b->ph == PHASE_DECODE)
-        move(b, f, CLASS_CACHE, b->p->attention_near_cache ? 1 : 0, false, bytes, !b->p->attention_near_cache);
+        move(b, f, CLASS_CACHE, near ? 1 : 0, false, rows(b, (double)cache_row_bytes(l, b->cache) * (b->visible - 1)),
+             near ? 0 : 2);
 }
 
 static void store_cache(const struct turns *b, row_forms f, const struct layer *l)
 {
-    double bytes = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size * (double)b->tokens;
     bool near = b->ph == PHASE_DECODE && b->p->attention_near_cache;
-    move(b, f, CLASS_CACHE, near ? 1 : 0, true, bytes, !near);
+    move(b, f, CLASS_CACHE, near ? 1 : 0, true, rows(b, (double)cache_row_bytes(l, b->cache) * (double)b->tokens), near ? 0 : 2);
 }
 
 static void move_hidden(const struct turns *b, row_forms f)
 {
-    double bytes = (double)hidden_row_bytes(b->a, &b->hw->compute[0]) * (double)b->tokens * b->p->gpu_batch_size;
-    move(b, f, CLASS_ACTIVATION, 0, false, bytes, false);
-    move(b, f, CLASS_ACTIVATION, 0, true, bytes, false);
+    struct load x = rows(b, (double)hidden_row_bytes(b->a, &b->hw->compute[0]) * (double)b->tokens);
+    move(b, f, CLASS_ACTIVATION, 0, false, x, 0);
+    move(b, f, CLASS_ACTIVATION, 0, true, x, 0);
+}
+
+/* When the values are staged their way over the link has only the computing to hide behind, which is launched then. */
+static void wait_for_values(const struct turns *b, int stage, const struct layer *l)
+{
+    double bytes = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size * (b->visible - 1) / 2;
+    struct fill *wait;
+    if (b->ph != PHASE_DECODE || b->p->attention_near_cache)
+        return;
+    wait = &b->c->fill[b->c->n_fills++];
+    *wait = (struct fill){.phase = b->ph, .stage = stage, .row = resource_compute(b->hw, 1), .cause = resource_link_read(0)};
+    for (int home = 1; home < b->hw->n_tiers - 1; home++)
+        wait->s.coef[CLASS_CACHE][home] = cost_transfer_s(b->hw, 0, false, bytes);
 }
 
 /* The turns of one layer kind at one position among its batches. With one batch the only turn is the last. */
@@ -110,8 +164,10 @@ static void layer_turn(const struct turns *b, int stage, const struct layer *l, 
     move_hidden(b, *f);
     if (position == FIRST || batches == 1)
         load_weights(b, *f, next);
-    if (attention ? position != LAST : position == LAST)
+    if (attention ? position != LAST : position == LAST) {
         load_cache(b, *f, cached);
+        wait_for_values(b, stage, cached);
+    }
     if (attention ? position != FIRST && batches > 1 : position == FIRST || batches == 1)
         store_cache(b, *f, cached);
 }
@@ -169,29 +225,62 @@ static void build_phase(const struct turns *b)
             add_scaled(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s]);
 }
 
-void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                 const struct policy *p)
+static struct turns turns_of(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                             const struct policy *p, enum phase ph)
 {
-    bool row = p->schedule == SCHEDULE_ROW;
+    bool prefill = ph == PHASE_PREFILL, row = p->schedule == SCHEDULE_ROW;
     double visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
-    c->steps[PHASE_PREFILL] = 1;
-    c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
-    c->tokens = (double)policy_block(p) * (double)w->gen_tokens;
-    c->n_stages = STAGE_ENDS + 1;
-    for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        bool prefill = ph == PHASE_PREFILL;
-        struct turns b = {.c = c,
+    return (struct turns){.c = c,
                           .a = a,
                           .hw = hw,
                           .w = w,
                           .p = p,
                           .batches = row ? 1 : p->num_gpu_batches,
                           .passes = row ? p->num_gpu_batches : 1,
-                          .ph = (enum phase)ph,
+                          .ph = ph,
                           .tokens = prefill ? w->prompt_tokens : 1,
                           .visible = prefill ? (double)w->prompt_tokens : visible,
                           .weights = policy_weight_format(p, a),
-                          .cache = policy_cache_format(p, &hw->compute[0])};
+                          .cache = policy_cache_format(p, &hw->compute[0]),
+                          .sequences = p->gpu_batch_size,
+                          .transfers = 1,
+                          .low = p->gpu_batch_size,
+                          .high = p->gpu_batch_size};
+}
+
+void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                 const struct policy *p)
+{
+    c->steps[PHASE_PREFILL] = 1;
+    c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
+    c->tokens = (double)policy_block(p) * (double)w->gen_tokens;
+    c->n_stages = STAGE_ENDS + 1;
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        struct turns b = turns_of(c, a, hw, w, p, (enum phase)ph);
         build_phase(&b);
+    }
+}
+
+void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
+                 const struct policy *low, const struct policy *high)
+{
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        struct turns b = turns_of(c, a, hw, w, low, (enum phase)ph);
+        b.sequences = (double)policy_block(low);
+        b.transfers = b.sequences / high->gpu_batch_size;
+        b.high = high->gpu_batch_size;
+        for (int i = 0; i < a->n_layers; i++) {
+            const struct layer *l = &a->layer[i];
+            struct form *gpu = &c->busy[ph][resource_compute(hw, 0)];
+            if (l->kind != LAYER_EMBED && b.weights == FORMAT_Q4)
+                gpu->base += b.transfers * expand_s(&b, placed_elements(l));
+            if (l->kind == LAYER_ATTENTION || l->kind == LAYER_MLP)
+                move_hidden(&b, c->busy[ph]);
+            if (l->kind == LAYER_ATTENTION) {
+                expand_cache(&b, gpu, l, b.sequences);
+                load_cache(&b, c->busy[ph], l);
+                store_cache(&b, c->busy[ph], l);
+            }
+        }
     }
 }

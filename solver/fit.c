@@ -405,6 +405,15 @@ enum status fit_solve(const struct fit_problem *p, struct fit_result *out, struc
     return status;
 }
 
+double fit_carried_variance(const struct fit_result *r, int n, const double *slope)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            sum += isfinite(r->covariance[i][j]) ? slope[i] * r->covariance[i][j] * slope[j] : 0;
+    return fmax(sum, 0);
+}
+
 enum status fit_leave_out(const struct fit_problem *p, const int *group, int n_groups, double *residual, struct error *err)
 {
     struct fit_problem part = *p;

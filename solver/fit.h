@@ -68,6 +68,9 @@ struct fit_result {
 /* STATUS_INVALID for a bad problem or a residual that is not finite; what the callback returns if it fails; out of memory. */
 enum status fit_solve(const struct fit_problem *p, struct fit_result *out, struct error *err);
 
+/* The variance that the determined parameters' errors give a quantity of these slopes, d log(quantity) / d log(parameter) (n). */
+double fit_carried_variance(const struct fit_result *r, int n, const double *slope);
+
 /* Every group of residuals (group[i] in 0 .. n_groups - 1) predicted by a fit to the others: residual (n_residuals) gets them. */
 enum status fit_leave_out(const struct fit_problem *p, const int *group, int n_groups, double *residual, struct error *err);
 

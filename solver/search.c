@@ -407,7 +407,7 @@ static double busy_cost_s(const struct point *pt, int resource)
         for (int k = 0; pt->cost.steps[p] > 0 && k < cost_stages(&pt->cost); k++)
             sum += cost_resource_weight(&pt->cost, resource, pt->solution.row_dual[p][k]) *
                        cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction) +
-                   cost_fill_s(&pt->cost, (enum phase)p, resource, pt->solution.fraction, pt->solution.row_dual[p][k]);
+                   cost_fill_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction, pt->solution.row_dual[p][k]);
     return sum;
 }
 
@@ -565,7 +565,7 @@ enum status search(const struct arch *a, const struct hardware *hw, const struct
     enum status status = check_options(o, max_block, err);
 
     /* the rows of stages cannot share what the page cache serves: the LP would not be what is predicted */
-    if (status == STATUS_OK && hw->page_cache_bytes > 0 && hw->runtime.staging_bytes_per_s > 0)
+    if (status == STATUS_OK && hw->page_cache_bytes > 0 && hardware_waits(hw))
         status = error_set(err, STATUS_INVALID,
                            "hardware %s: its runtime waits at every turn; expected no page cache to plan with", hw->name);
     memset(out, 0, sizeof(*out));

@@ -65,3 +65,17 @@ Test(interval, without_overlap_the_times_add)
     cr_assert_lt(fabs(log((bar.low_s - 4) / 0.7197)), 0.067, "%g", bar.low_s);
     cr_assert_lt(fabs(log((bar.high_s - 4) / 1.3896)), 0.067, "%g", bar.high_s);
 }
+
+Test(interval, a_gain_has_the_errors_of_both)
+{
+    /* 10 tokens in 4 s and in 2 s, each with 0.1 of its own: the gain is 2 * exp(0.1 * sqrt(2) z), 2 exp(+-0.1414 * 1.6449) = 1.585 and 2.524; z is
+     * known as above to 0.067, five of which times 0.1414 are 4.7 %. */
+    struct hardware hw = test_machine(2, "f32");
+    struct cost from = table(2, 4, 0, 1), to = table(2, 2, 0, 1);
+    double low, high;
+    cr_assert_not(cost_gain_interval(&from, NOWHERE, &to, NOWHERE, &hw, &low, &high));
+    hw.link[0].read_spread = 0.1;
+    cr_assert(cost_gain_interval(&from, NOWHERE, &to, NOWHERE, &hw, &low, &high));
+    cr_assert_lt(fabs(log(low / 1.585)), 0.047, "%g", low);
+    cr_assert_lt(fabs(log(high / 2.524)), 0.047, "%g", high);
+}

@@ -196,3 +196,53 @@ Test(placement, what_exceeds_a_tier_is_said_in_bytes)
     placement_free(&pl);
     arch_free(&a);
 }
+
+/* OPT-125M's attention is four matrices of 768 x 768, whose middles lie at 1/8, 3/8, 5/8 and 7/8, its MLP two at 1/4 and 3/4; a part of the head is one. */
+Test(placement, whole_tensors_go_where_their_middles_fall)
+{
+    static const struct {
+        double gpu, cpu;
+        int home[6]; /* q, k, v, o, fc1, fc2 */
+        int head;
+    } cases[] = {
+        {0.2, 0.8, {1, 1, 1, 0, 1, 1}, 1}, /* disk none, CPU up to 4/5 */
+        {0.1, 0.9, {1, 1, 1, 1, 1, 1}, 1}, /* 7/8 is below 9/10 */
+        {0, 0.5, {2, 2, 1, 1, 2, 1}, 1},   /* disk up to 1/2, which is the CPU's */
+        {1, 0, {0, 0, 0, 0, 0, 0}, 0},
+    };
+    struct arch a = {0};
+    struct hardware hw = test_machine(3, "f16");
+    struct workload w = {.prompt_tokens = 8, .gen_tokens = 4};
+    struct error err = {0};
+    cr_assert_eq(arch_load(&a, "opt-125m", &err), STATUS_OK, "%s", err.text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        static const enum tensor_role roles[] = {ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_FC1, ROLE_FC2};
+        struct policy p;
+        double bytes[3] = {0}, all = 0;
+        policy_default(&p, 3);
+        p.whole_tensors = true;
+        p.fraction[CLASS_WEIGHT][0] = cases[i].gpu;
+        p.fraction[CLASS_WEIGHT][1] = cases[i].cpu;
+        p.fraction[CLASS_WEIGHT][2] = 1 - cases[i].gpu - cases[i].cpu;
+        struct placement pl = place(&a, &hw, &w, &p);
+        assert_complete(&pl, &a);
+        for (int l = 1; l < a.n_layers; l++)
+            for (int j = 0; j < a.layer[l].n_tensors; j++) {
+                const struct tensor *t = &a.layer[l].tensor[j];
+                const struct row_cut *cut = placement_cut(&pl, l, j);
+                int home = cases[i].head;
+                if (!t->placed)
+                    continue;
+                for (int r = 0; r < 6; r++)
+                    home = t->role == roles[r] ? cases[i].home[r] : home;
+                cr_assert_eq(cut->row[home], t->row_begin, "case %zu, layer %d, %s", i, l, t->name);
+                cr_assert_eq(cut->row[home + 1], t->row_end, "case %zu, layer %d, %s", i, l, t->name);
+                bytes[home] += (double)((t->row_end - t->row_begin) * t->cols);
+                all += (double)((t->row_end - t->row_begin) * t->cols);
+            }
+        for (int t = 0; t < 3; t++)
+            cr_assert_float_eq(pl.realised[CLASS_WEIGHT][t], bytes[t] / all, 1e-12);
+        placement_free(&pl);
+    }
+    arch_free(&a);
+}

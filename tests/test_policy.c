@@ -111,7 +111,8 @@ static const struct {
     {"\"overlap\": false, ", "", "p.json:1: key 'overlap': expected true or false, found nothing"},
     {"\"prefetch\": 2", "\"prefetch\": 2, \"sparse\": true",
      "p.json:9: key 'sparse': expected only the keys ballast_policy, gpu_batch_size, num_gpu_batches, weights, cache, "
-     "activations, weight_bits, cache_bits, attention_near_cache, schedule, overlap, prefetch; found the unknown key 'sparse'"},
+     "activations, weight_bits, cache_bits, attention_near_cache, schedule, overlap, prefetch, whole_tensors, pageable_weights; found the "
+     "unknown key 'sparse'"},
 };
 
 Test(policy, bad_files_get_one_clear_line)
@@ -218,6 +219,8 @@ static struct policy random_policy(int n_tiers, int used)
     p.cache_bits = below(2) ? 4 : 16;
     p.attention_near_cache = n_tiers > 2 && below(2);
     p.schedule = below(2) ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+    p.whole_tensors = below(2);
+    p.pageable_weights = below(2);
     for (int c = 0; c < CLASS_COUNT; c++)
         random_fractions(p.fraction[c], n_tiers, used);
     return p;
@@ -228,7 +231,7 @@ static void same_switches(const struct policy *a, const struct policy *b)
     cr_assert(a->gpu_batch_size == b->gpu_batch_size && a->num_gpu_batches == b->num_gpu_batches &&
               a->weight_bits == b->weight_bits && a->cache_bits == b->cache_bits &&
               a->attention_near_cache == b->attention_near_cache && a->schedule == b->schedule && a->overlap == b->overlap &&
-              a->prefetch == b->prefetch);
+              a->prefetch == b->prefetch && a->whole_tensors == b->whole_tensors && a->pageable_weights == b->pageable_weights);
 }
 
 Test(policy, what_is_saved_loads_again_to_the_last_bit)

@@ -27,7 +27,9 @@ static struct hardware waiting_machine(void)
 {
     struct hardware hw = test_machine(3, "f16");
     hw.compute[0].activation = FORMAT_F16;
-    hw.runtime = (struct runtime){.staging_bytes_per_s = 2e9, .pageable_write_bytes_per_s = 0.5e9, .dequantise_bytes_per_s = 4e9};
+    hw.runtime = (struct runtime){.staging_bytes_per_s = {.n = 1, .x = {1}, .y = {2e9}},
+                                  .pageable_write_bytes_per_s = 0.5e9,
+                                  .dequantise_bytes_per_s = 4e9};
     return hw;
 }
 
@@ -114,6 +116,79 @@ Test(turns, four_bit_tensors_are_expanded_before_each_use)
     arch_free(&a);
 }
 
+Test(turns, the_values_way_up_hides_behind_the_computing_only)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out;
+    hw.runtime.staging_bytes_per_s.y[0] = 0.5e9;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.fraction[CLASS_CACHE][0] = 0;
+    p.fraction[CLASS_CACHE][1] = 1;
+    predict(&a, &hw, &p, &c, &out);
+    /* One batch: its next cache comes in the MLP's turn. 4 sequences * 33.5 tokens * 2*768 elements * 2 bytes are staged at 0.5 GB/s, keys and then
+     * values; the values alone go up after that, half of the bytes at 1 GB/s. */
+    double bytes = 4 * 33.5 * 2 * 768 * 2.0, staged = bytes / 0.5e9, rest = bytes / 2 / 1e9;
+    double attend = layers_s(&a, &hw, 1, 4, 34.5), mlp = layers_s(&a, &hw, 2, 4, 34.5), ends = 0;
+    cr_assert(mlp < staged + rest && mlp > rest);
+    for (int i = 0; i < a.n_layers; i++)
+        if (a.layer[i].kind == LAYER_HEAD || a.layer[i].kind == LAYER_EMBED)
+            ends += layers_s(&a, &hw, i, 4, 34.5);
+    CLOSE(out.decode_s, 4 * (12 * (attend + staged + rest) + ends));
+    /* one thread stages and then launches the MLP, which takes longer than the values' way */
+    hw.n_contentions = 1;
+    hw.contention[0].share[resource_compute(&hw, 0)] = hw.contention[0].share[resource_compute(&hw, 1)] = 1;
+    predict(&a, &hw, &p, &c, &out);
+    CLOSE(out.decode_s, 4 * (12 * (attend + staged + mlp) + ends));
+    arch_free(&a);
+}
+
+Test(turns, one_thread_reads_the_disk_and_then_copies_up)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out, apart;
+    policy_default(&p, 3);
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][2] = 1;
+    predict(&a, &hw, &p, &c, &out);
+    /* 12 blocks of 12*768^2 weights and the head's 50272*768, 2 bytes each, over both links at 1 GB/s: four steps */
+    double bytes = 2 * (12.0 * 12 * 768 * 768 + 50272.0 * 768);
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_read(0)], 4 * bytes / 1e9);
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_read(1)], 4 * 2 * bytes / 1e9);
+    p.overlap = false; /* where all adds up, each counts once */
+    predict(&a, &hw, &p, &c, &apart);
+    CLOSE(apart.busy_s[PHASE_DECODE][resource_link_read(1)], 4 * bytes / 1e9);
+    arch_free(&a);
+}
+
+Test(turns, pageable_weights_are_staged_matrix_by_matrix)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out;
+    /* copies of up to 1.2 MB, a matrix of the attention, at 2 GB/s; from 4.7 MB on, one of the MLP, at 1 GB/s */
+    hw.runtime.staging_bytes_per_s = (struct curve){.n = 2, .x = {2.0 * 768 * 768, 2.0 * 768 * 3072}, .y = {2e9, 1e9}};
+    policy_default(&p, 3);
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][1] = 1;
+    predict(&a, &hw, &p, &c, &out);
+    cr_assert_eq(out.busy_s[PHASE_DECODE][resource_compute(&hw, 1)], 0, "page-locked");
+    p.pageable_weights = true;
+    predict(&a, &hw, &p, &c, &out);
+    double head = 2.0 * 50272 * 768; /* in parts that are larger still */
+    CLOSE(out.busy_s[PHASE_DECODE][resource_compute(&hw, 1)],
+          4 * (12 * (2.0 * 4 * 768 * 768 / 2e9 + 2.0 * 2 * 768 * 3072 / 1e9) + head / 1e9));
+    arch_free(&a);
+}
+
 Test(turns, units_that_block_one_thread_add_up)
 {
     struct arch a = load("opt-125m");
@@ -176,9 +251,9 @@ Test(turns, a_box_bounds_the_turns_of_its_points)
         cost_predict(&c, at.fraction, &point);
         double scale = (double)policy_block(&at) / (double)policy_block(&low);
         cr_assert_leq(bound.latency_s * scale, point.latency_s * (1 + 1e-9), "box %d", i);
-        tight += bound.latency_s * scale > 0.1 * point.latency_s;
+        tight += bound.latency_s * scale > 0.5 * point.latency_s;
     }
-    cr_assert_gt(tight, 100, "only %d of 400 bounds are above a tenth: the test should see bounds that say something", tight);
+    cr_assert_gt(tight, 200, "only %d of 400 bounds are above a half: the test should see bounds that say something", tight);
     arch_free(&a);
 }
 
@@ -202,8 +277,8 @@ Test(turns, a_bad_runtime_gets_one_clear_line)
 {
     static const char *const bad[][3] = {
         {"\"waits\": \"turn\"", "\"waits\": \"layer\"", "key 'runtime.waits': expected one of \"turn\", found \"layer\""},
-        {"\"waits\": \"turn\", ", "", "key 'runtime.waits': expected"},
-        {"\"staging\": \"", "\"staging\": \"0 GB/s\", \"stage\": \"", "the unknown key 'stage'"},
+        {"\"waits\": \"turn\",", "", "key 'runtime.waits': expected"},
+        {"\"staging\": [", "\"staging\": [], \"stage\": [", "the unknown key 'stage'"},
         {"\"dequantise\": \"", "\"dequantise\": \"x", "key 'runtime.dequantise': expected a rate such as \"12.1 GB/s\""},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -226,7 +301,8 @@ Test(turns, a_saved_runtime_loads_again)
     cr_assert_eq(hardware_save(&hw, path, "test", &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(hardware_load(&again, path, &err), STATUS_OK, "%s", err.text);
     unlink(path);
-    CLOSE(again.runtime.staging_bytes_per_s, hw.runtime.staging_bytes_per_s);
+    cr_assert_eq(again.runtime.staging_bytes_per_s.n, hw.runtime.staging_bytes_per_s.n);
+    CLOSE(again.runtime.staging_bytes_per_s.y[0], hw.runtime.staging_bytes_per_s.y[0]);
     CLOSE(again.runtime.pageable_write_bytes_per_s, hw.runtime.pageable_write_bytes_per_s);
     CLOSE(again.runtime.dequantise_bytes_per_s, hw.runtime.dequantise_bytes_per_s);
 }
