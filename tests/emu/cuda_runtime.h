@@ -114,6 +114,8 @@ typedef struct CUevent_st *cudaEvent_t;
 #define cudaHostAllocPortable  1
 #define cudaHostAllocMapped    2
 
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+
 struct cudaDeviceProp {
     char name[256];
     int major, minor, multiProcessorCount, l2CacheSize;
@@ -133,6 +135,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all);
 const char *cudaGetErrorName(cudaError_t e);
 const char *cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetLastError(void);
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);

@@ -8,11 +8,11 @@
  *   for each block and starts as NaNs. A barrier that not all can reach is reported as a deadlock.
  *   Streams. An operation may run at any time from its issue until something synchronises with it. EMU_EAGER runs it at once;
  *   EMU_LATE as late as the ordering allows; EMU_SEEDED at a time drawn from the seed.
- *   Memory. cudaMalloc has a limit; allocations start as NaNs, and under AddressSanitizer they have red zones.
+ *   Memory. cudaMalloc has a limit; allocations start as NaNs, and under AddressSanitizer they have red zones. Or the host cannot reach
+ *   them: only kernels and copies can.
  *   Failures. The n-th runtime call from now on can be made to fail.
  *
- * What it does not show: races between blocks, wrong memory orders, the host's touching device memory, alignment faults of vector
- * loads (UBSan sees those), time.
+ * What it does not show: races between blocks, wrong memory orders, alignment faults of vector loads (UBSan sees those), time.
  */
 #ifndef BALLAST_TESTS_EMU_EMU_H
 #define BALLAST_TESTS_EMU_EMU_H
@@ -28,10 +28,12 @@ enum emu_order { EMU_EAGER, EMU_LATE, EMU_SEEDED };
 void emu_mode(enum emu_order order, uint64_t seed); /* also the order of fibers, unless EMU_EAGER with seed 0 */
 void emu_memory(int64_t device_bytes, int64_t pinned_bytes);
 void emu_system(int driver, int devices); /* the newest CUDA of the driver (13000; 0: there is none), and how many devices (1) */
-void emu_fail_at(int64_t n);              /* the n-th runtime call from now on fails; 0: none does */
-int64_t emu_calls(void);                  /* runtime calls since emu_fail_at */
-int64_t emu_launches(void);               /* kernels run so far */
-int64_t emu_device_used(void);            /* bytes allocated now */
+void emu_close_device(
+    int close); /* from now on the host's own reads and writes of device memory are faults; call it with none allocated */
+void emu_fail_at(int64_t n);   /* the n-th runtime call from now on fails; 0: none does */
+int64_t emu_calls(void);       /* runtime calls since emu_fail_at */
+int64_t emu_launches(void);    /* kernels run so far */
+int64_t emu_device_used(void); /* bytes allocated now */
 
 #ifdef __cplusplus
 }

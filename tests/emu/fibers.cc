@@ -39,6 +39,7 @@ struct fiber {
 
 struct warp {
     unsigned char slot[2][32][16]; /* two: a lane is at most one exchange ahead of the others */
+    int waiting = 0;               /* lanes at an exchange */
 };
 
 struct block {
@@ -132,22 +133,39 @@ void make_ready(int i)
     g.n_ready++;
 }
 
-/* Lanes of warp w whose common exchange is complete become ready. */
-void release_warp(int w)
+/* True if all lanes of `mask` of the warp that begins at thread `begin` wait for the same exchange or have ended. */
+bool complete(int begin, unsigned mask)
 {
-    const int begin = 32 * w, end = begin + 32 < g.n ? begin + 32 : g.n;
-    for (int i = begin; i < end; i++) {
-        const unsigned mask = g.fibers[i].mask;
-        bool all = g.fibers[i].wait == AT_WARP;
-        for (int k = begin; all && k < end; k++)
-            if (mask >> (k - begin) & 1)
-                all = g.fibers[k].wait == ENDED || (g.fibers[k].wait == AT_WARP && g.fibers[k].mask == mask);
-        for (int k = begin; all && k < end; k++)
-            if ((mask >> (k - begin) & 1) && g.fibers[k].wait == AT_WARP) {
-                g.fibers[k].wait = RUNNING;
-                make_ready(k);
-            }
+    for (int k = begin; k < begin + 32 && k < g.n; k++)
+        if ((mask >> (k - begin) & 1) && g.fibers[k].wait != ENDED && !(g.fibers[k].wait == AT_WARP && g.fibers[k].mask == mask))
+            return false;
+    return true;
+}
+
+void release_if_complete(int begin, unsigned mask, int *waiting)
+{
+    const bool all = complete(begin, mask);
+    for (int k = begin; all && k < begin + 32 && k < g.n; k++)
+        if ((mask >> (k - begin) & 1) && g.fibers[k].wait == AT_WARP) {
+            g.fibers[k].wait = RUNNING;
+            make_ready(k);
+            --*waiting;
+        }
+}
+
+/* Thread i has come to an exchange or has ended: what that completes goes on. */
+void release_warp(int i)
+{
+    const int begin = i / 32 * 32;
+    int *waiting = &g.warps[i / 32].waiting;
+    if (g.fibers[i].wait == AT_WARP) {
+        ++*waiting;
+        release_if_complete(begin, g.fibers[i].mask, waiting);
+        return;
     }
+    for (int k = begin; *waiting > 0 && k < begin + 32 && k < g.n; k++)
+        if (g.fibers[k].wait == AT_WARP)
+            release_if_complete(begin, g.fibers[k].mask, waiting);
 }
 
 void release_block()
@@ -202,7 +220,7 @@ void run_block(uint64_t *random)
         const int i = choose(random);
         resume(i);
         if (g.fibers[i].wait != AT_BLOCK)
-            release_warp(i / 32);
+            release_warp(i);
     }
 }
 

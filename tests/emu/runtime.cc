@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "tests/emu/emu_internal.h"
 
 /* What an event stood for when it was recorded: `at` operations of a stream, and when the last of them ended. */
@@ -42,6 +44,8 @@ int64_t device_limit = INT64_C(1) << 30, pinned_limit = INT64_C(1) << 30, device
 int64_t calls = 0, fail_call = 0, launches = 0;
 int driver_version = CUDART_VERSION, device_count = 1;
 std::map<char *, size_t> device, pinned;
+bool closed = false; /* device memory, while neither a kernel nor a copy is at work */
+int at_work = 0;
 std::vector<CUstream_st *> streams;
 cudaError_t last_error = cudaSuccess;
 
@@ -67,6 +71,34 @@ bool fails()
     if (fails())                                                                                                                 \
     return say(cudaErrorUnknown)
 
+const size_t PAGE = 4096;
+
+size_t pages(size_t bytes)
+{
+    return (bytes + PAGE) / PAGE * PAGE; /* one byte at least */
+}
+
+void close_blocks(int access)
+{
+    for (const auto &block : device)
+        if (mprotect(block.first, pages(block.second), access) != 0)
+            abort();
+}
+
+/* The time in which device memory may be touched. Under the lock, like everything. */
+struct work {
+    work()
+    {
+        if (at_work++ == 0 && closed)
+            close_blocks(PROT_READ | PROT_WRITE);
+    }
+    ~work()
+    {
+        if (--at_work == 0 && closed)
+            close_blocks(PROT_NONE);
+    }
+};
+
 void run_until(CUstream_st *s, uint64_t n);
 
 void run_one(CUstream_st *s)
@@ -76,8 +108,10 @@ void run_one(CUstream_st *s)
     s->running = true;
     if (op.after)
         run_until(op.after->stream, op.after->at);
-    if (op.run)
+    if (op.run) {
+        work now;
         op.run();
+    }
     s->running = false;
     s->done++;
 }
@@ -117,14 +151,26 @@ bool inside(const std::map<char *, size_t> &blocks, const void *p)
     return next != blocks.begin() && (char *)p < std::prev(next)->first + std::prev(next)->second;
 }
 
+/* Memory that can be closed has pages of its own, and no red zones. */
+void *pages_or_heap(bool own_pages, size_t bytes)
+{
+    void *p = nullptr;
+    if (own_pages)
+        p = mmap(nullptr, pages(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    else if (posix_memalign(&p, PAGE, bytes ? bytes : 1) != 0)
+        p = nullptr;
+    return p == MAP_FAILED ? nullptr : p;
+}
+
 cudaError_t take(std::map<char *, size_t> &blocks, int64_t *used, int64_t limit, void **p, size_t bytes)
 {
-    *p = nullptr;
-    if ((int64_t)bytes > limit - *used)
-        return say(cudaErrorMemoryAllocation);
-    if (posix_memalign(p, 4096, bytes ? bytes : 1) != 0)
+    const bool own_pages = closed && &blocks == &device;
+    *p = (int64_t)bytes > limit - *used ? nullptr : pages_or_heap(own_pages, bytes);
+    if (!*p)
         return say(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes); /* a NaN in every format */
+    if (own_pages && at_work == 0)
+        mprotect(*p, pages(bytes), PROT_NONE);
     blocks[(char *)*p] = bytes;
     *used += (int64_t)bytes;
     return cudaSuccess;
@@ -140,8 +186,11 @@ cudaError_t give(std::map<char *, size_t> &blocks, int64_t *used, void *p)
     for (CUstream_st *s : streams) /* freeing waits for the device */
         run_until(s, s->issued);
     *used -= (int64_t)it->second;
+    if (closed && &blocks == &device)
+        munmap(p, pages(it->second));
+    else
+        free(p);
     blocks.erase(it);
-    free(p);
     return cudaSuccess;
 }
 
@@ -191,6 +240,12 @@ void emu_system(int driver, int devices)
 {
     driver_version = driver;
     device_count = devices;
+}
+void emu_close_device(int close)
+{
+    if (!device.empty())
+        abort();
+    closed = close;
 }
 void emu_fail_at(int64_t n)
 {
@@ -274,6 +329,13 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all)
     return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr, int)
+{
+    ENTER;
+    *value = 1; /* multiprocessor */
+    return cudaSuccess;
+}
+
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     ENTER;
@@ -297,6 +359,7 @@ cudaError_t cudaFreeHost(void *p)
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind)
 {
     ENTER; /* our streams do not wait for the default one, nor it for them */
+    work now;
     memcpy(dst, src, bytes);
     return cudaSuccess;
 }

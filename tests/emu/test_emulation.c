@@ -1,6 +1,7 @@
 /* test_emulation.c - the host emulation itself: it must let happen what a GPU may do. */
 #include <cuda_runtime.h>
 #include <math.h>
+#include <signal.h>
 
 #include "tests/emu/emu.h"
 #include "tests/kernel_test.h"
@@ -98,4 +99,25 @@ Test(emulation, device_memory_has_a_limit_and_calls_can_fail)
     cudaFree(p);
     cudaFree(q);
     cr_assert_eq(emu_device_used(), 0);
+}
+
+Test(emulation, a_copy_reaches_closed_device_memory)
+{
+    float x = 1, y = 0, *p;
+    emu_close_device(1);
+    cr_assert_eq(cudaMalloc((void **)&p, sizeof x), 0);
+    cr_assert_eq(cudaMemcpy(p, &x, sizeof x, cudaMemcpyDefault), 0);
+    cr_assert_eq(cudaMemcpy(&y, p, sizeof x, cudaMemcpyDefault), 0);
+    cr_assert_eq(y, 1.0f);
+    cudaFree(p);
+    emu_close_device(0);
+}
+
+Test(emulation, the_host_does_not_reach_closed_device_memory, .signal = SIGSEGV)
+{
+    volatile float *p;
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer has its own idea */
+    emu_close_device(1);
+    cr_assert_eq(cudaMalloc((void **)&p, sizeof *p), 0);
+    *p = 1;
 }
