@@ -110,9 +110,10 @@ CUDA_ARCHS := 75 80 86 89 90
 GENCODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_90,code=compute_90
 CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-Wall,-Wno-unknown-pragmas $(GENCODE)
 EMU_FLAGS  := -std=gnu++17 -pthread -fPIC -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow -Wno-unknown-pragmas $(WERROR)
-EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o
+EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o \
+              obj/tests/emu/cublas.emu.o
 # What the library needs of the rest: linked into it, since a program lends its own functions to nobody.
-CUDA_LEND  := model/error.c
+CUDA_LEND  := model/error.c model/format.c model/layer.c
 
 $B/cuda/%.o: %.cu Makefile
 	@mkdir -p $(@D)

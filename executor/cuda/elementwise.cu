@@ -95,6 +95,20 @@ int gpu_embed(gpu_stream s, const void *vectors, int64_t stride, enum format for
     return launch(embed_kernel, runs_of(count, d), dim3(ROW_THREADS), s, job);
 }
 
+__global__ void bias_kernel(float *x, int64_t ld, const float *bias, int64_t d)
+{
+    const int64_t end = run_end(d);
+    for (int64_t i = run_begin(); i < end; i += ROW_THREADS)
+        x[blockIdx.x * ld + i] += bias[i];
+}
+
+int gpu_bias(gpu_stream s, float *x, int64_t ld, const float *bias, int64_t m, int64_t d)
+{
+    if (m * d == 0)
+        return 0;
+    return launch(bias_kernel, runs_of(m, d), dim3(ROW_THREADS), s, x, ld, bias, d);
+}
+
 static __device__ __forceinline__ float activated(enum activation activation, float x)
 {
     if (activation == ACTIVATION_RELU)

@@ -37,6 +37,9 @@ int gpu_embed(gpu_stream s, const void *vectors, int64_t stride, enum format for
               int64_t first, const int32_t *pad, const float *positions, int64_t offset, int64_t d, void *h,
               enum format h_format);
 
+/* x (m, d; leading dimension ld) f32 += bias (d). */
+int gpu_bias(gpu_stream s, float *x, int64_t ld, const float *bias, int64_t m, int64_t d);
+
 /* Reference: gelu_rows; relu as in ref_linear. x (m, d) = activation(x + bias), in place; bias (d) f32 may be NULL. */
 int gpu_activate(gpu_stream s, void *x, enum format format, const float *bias, enum activation activation, int64_t m, int64_t d);
 

@@ -144,6 +144,24 @@ Test(cuda_kernels, add_rounds_once)
         }
 }
 
+Test(cuda_kernels, bias_is_added_to_its_columns_alone)
+{
+    uint64_t seed = test_seed("bias");
+    for (int round = 0; round < 3; round++) {
+        const int64_t m = 3, d = random_in(&seed, 1, 1300), ld = d + random_in(&seed, 0, 5);
+        float *x = random_array(&seed, m * ld), *bias = random_array(&seed, d), *y = malloc((size_t)(m * ld) * 4);
+        begin(round, "bias");
+        void *gx = on_device(x, m * ld * 4), *gb = on_device(bias, 4 * d);
+        cr_assert_eq(gpu_bias(stream, gx, ld, gb, m, d), 0);
+        from_device(y, gx, m * ld * 4);
+        from_device(NULL, gb, 0);
+        for (int64_t i = 0; i < m * ld; i++)
+            cr_assert_eq(y[i], i % ld < d ? x[i] + bias[i % ld] : x[i]);
+        end();
+        free(x), free(bias), free(y);
+    }
+}
+
 /* -- embeddings, activations, conversions ------------------------------------------------------------------------------ */
 
 static void check_embed(enum format in, enum format out, uint64_t *seed)

@@ -1,0 +1,626 @@
+/* backend_cuda.cu - the layers of a decoder on a GPU, in terms of kernels.h and blas.h.
+ *
+ * Everything of an operation goes to the compute queue's stream in order; the function waits for that stream alone. Each link has a stream
+ * of its own. Intermediate results are f32; what a product multiplies is made in the format of its weights, or f32 where the unit's math
+ * says so. Like the CPU's, the unit works on as many rows at a time as its workspace holds; a sequence of more is cut by tokens.
+ */
+#include <algorithm>
+#include <cmath>
+
+#include "executor/cuda/blas.h"
+#include "executor/cuda/check.cuh"
+#include "executor/cuda/kernels.h"
+
+extern "C" {
+#include "executor/backend_table.h"
+}
+
+/* Up to this many rows 4-bit weights are multiplied as they are packed, beyond it they are unpacked first. */
+enum { Q4_FUSED_ROWS = 64 };
+enum { ALIGN = 256 };
+
+#define TRY(call)                                                                                                                \
+    do {                                                                                                                         \
+        const enum status try_status = (call);                                                                                   \
+        if (try_status != STATUS_OK)                                                                                             \
+            return try_status;                                                                                                   \
+    } while (0)
+#define GPU(call) TRY(GPU_TRY(err, call))
+
+struct backend_state {
+    const struct arch *a;
+    enum format cache, hidden; /* as they are kept */
+    bool f32;                  /* products multiply f32 */
+    cudaStream_t stream[RESOURCES_MAX];
+    cudaEvent_t done[RESOURCES_MAX][2];
+    cudaStream_t compute; /* one of them */
+    struct blas *blas;
+    struct gpu_heads heads;
+    int processors;
+    int64_t q_width, kv_width, qkv_width, inner_width, out_width;
+    int64_t rows;  /* at a time */
+    char *operand; /* (rows, widest) of what is multiplied */
+    float *inner;  /* (rows, inner_width): q, k, v or the MLP's inner rows; token vectors; logits */
+    float *out;    /* (rows, out_width) */
+    char *scratch; /* pads and pages of the operation's batch; behind them converted weights, or parts of attention */
+    int64_t scratch_bytes, used;
+    int32_t *pad, *page; /* in the scratch */
+};
+
+/* -- opening ---------------------------------------------------------------------------------------------------------- */
+
+static enum status device_take(int64_t bytes, void **base, struct error *err)
+{
+    const cudaError_t e = cudaMalloc(base, (size_t)bytes);
+    size_t left = 0, all = 0;
+    if (e != cudaErrorMemoryAllocation)
+        return gpu_try(err, e, "cudaMalloc", __FILE__, __LINE__);
+    cudaGetLastError(); /* said here */
+    cudaMemGetInfo(&left, &all);
+    return error_set(err, STATUS_DOES_NOT_FIT,
+                     "cudaMalloc of %lld bytes: out of memory: %lld of the device's %lld bytes are free", (long long)bytes,
+                     (long long)left, (long long)all);
+}
+
+static void device_give(void *base)
+{
+    cudaFree(base);
+}
+
+static enum status host_take(int64_t bytes, void **base, struct error *err)
+{
+    const cudaError_t e = cudaHostAlloc(base, (size_t)bytes, cudaHostAllocPortable);
+    if (e != cudaErrorMemoryAllocation)
+        return gpu_try(err, e, "cudaHostAlloc", __FILE__, __LINE__);
+    cudaGetLastError();
+    return error_set(err, STATUS_DOES_NOT_FIT, "cudaHostAlloc of %lld bytes: out of memory that can be pinned", (long long)bytes);
+}
+
+static void host_give(void *base)
+{
+    cudaFreeHost(base);
+}
+
+static void backend_close(struct backend_state *b)
+{
+    for (int i = 0; b && i < RESOURCES_MAX; i++) {
+        if (b->stream[i])
+            cudaStreamSynchronize(b->stream[i]); /* after a failure it may still be at work */
+        for (int k = 0; k < 2; k++)
+            if (b->done[i][k])
+                cudaEventDestroy(b->done[i][k]);
+    }
+    if (b)
+        blas_close(b->blas);
+    for (int i = 0; b && i < RESOURCES_MAX; i++)
+        if (b->stream[i])
+            cudaStreamDestroy(b->stream[i]);
+    delete b;
+}
+
+static int64_t element_bytes(enum format format)
+{
+    return format_matrix_bytes(format, 1, 1);
+}
+
+static int64_t aligned(int64_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+/* Divides the workspace: rows first, the rest is scratch, of which cuBLAS has a part. */
+static enum status divide(struct backend_state *b, const struct backend_options *o, int64_t *blas_bytes, struct error *err)
+{
+    const struct arch *a = o->arch;
+    const int64_t widest = std::max(std::max(a->hidden, a->ffn), std::max(b->q_width, a->embed_width));
+    const int64_t element = b->f32 || a->weight_format == FORMAT_F32 ? 4 : 2;
+    const int64_t row = widest * element + (b->inner_width + b->out_width) * (int64_t)sizeof(float);
+    b->rows = std::min(o->rows, (o->workspace_bytes - o->unit->workspace_bytes) / row);
+    const int64_t operand = aligned(b->rows * widest * element), inner = aligned(b->rows * b->inner_width * 4),
+                  out = aligned(b->rows * b->out_width * 4);
+    b->operand = static_cast<char *>(o->workspace);
+    b->inner = reinterpret_cast<float *>(b->operand + operand);
+    b->out = reinterpret_cast<float *>(b->operand + operand + inner);
+    b->scratch = b->operand + operand + inner + out;
+    b->scratch_bytes = (o->workspace_bytes - operand - inner - out) / ALIGN * ALIGN;
+    *blas_bytes = b->scratch_bytes / 4 / ALIGN * ALIGN;
+    b->scratch_bytes -= *blas_bytes;
+    /* weights are converted at least 64 rows at a time */
+    const int64_t need = aligned(Q4_GROUP * widest * 4) + 64 * ALIGN;
+    if (b->rows < 1 || b->scratch_bytes < need)
+        return error_set(err, STATUS_INVALID,
+                         "compute '%s': a workspace of %lld bytes is too small for the kernels: a row takes %lld, scratch %lld",
+                         o->unit->name, (long long)o->workspace_bytes, (long long)row, (long long)(need + need / 3 + ALIGN));
+    return STATUS_OK;
+}
+
+static enum status make_streams(struct backend_state *b, struct error *err)
+{
+    for (int i = 0; i < RESOURCES_MAX; i++) {
+        GPU(cudaStreamCreateWithFlags(&b->stream[i], cudaStreamNonBlocking));
+        for (int k = 0; k < 2; k++)
+            GPU(cudaEventCreateWithFlags(&b->done[i][k], cudaEventDisableTiming | cudaEventBlockingSync));
+    }
+    return STATUS_OK;
+}
+
+static enum status open_all(struct backend_state *b, const struct backend_options *o, struct error *err)
+{
+    int64_t blas_bytes = 0;
+    TRY(divide(b, o, &blas_bytes, err));
+    TRY(make_streams(b, err));
+    b->compute = b->stream[o->queue];
+    GPU(cudaDeviceGetAttribute(&b->processors, cudaDevAttrMultiProcessorCount, 0));
+    return blas_open(&b->blas, b->compute, b->scratch + b->scratch_bytes, blas_bytes, err);
+}
+
+static enum status backend_open(struct backend_state **out, const struct backend_options *o, struct error *err)
+{
+    const struct arch *a = o->arch;
+    *out = nullptr;
+    if (a->head_dim > GPU_HEAD_DIM_MAX)
+        return error_set(err, STATUS_INVALID, "compute '%s': heads of %lld elements, expected at most %d", o->unit->name,
+                         (long long)a->head_dim, GPU_HEAD_DIM_MAX);
+    struct backend_state *b = new backend_state();
+    b->a = a;
+    b->cache = o->cache;
+    b->hidden = o->unit->activation;
+    b->f32 = o->unit->math[0] == 'f' && o->unit->math[1] == '3';
+    b->heads = {(int)a->heads, (int)a->kv_heads, (int)a->head_dim, (float)(1 / sqrt((double)a->head_dim))};
+    b->q_width = a->heads * a->head_dim;
+    b->kv_width = a->kv_heads * a->head_dim;
+    b->qkv_width = b->q_width + 2 * b->kv_width;
+    b->inner_width = std::max(std::max(b->qkv_width, a->ffn), std::max(a->hidden, a->embed_width));
+    b->out_width = std::max(a->hidden, a->embed_width);
+    const enum status s = open_all(b, o, err);
+    if (s == STATUS_OK)
+        *out = b;
+    else
+        backend_close(b);
+    return s;
+}
+
+/* -- moving ----------------------------------------------------------------------------------------------------------- */
+
+static enum status copy(struct backend_state *b, int queue, void *dst, const void *src, int64_t rows, int64_t bytes,
+                        int64_t stride, struct error *err)
+{
+    if (rows == 1)
+        return GPU_TRY(err, cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDefault, b->stream[queue]));
+    return GPU_TRY(err, cudaMemcpy2DAsync(dst, (size_t)stride, src, (size_t)stride, (size_t)bytes, (size_t)rows,
+                                          cudaMemcpyDefault, b->stream[queue]));
+}
+
+static enum status mark(struct backend_state *b, int queue, int number, struct error *err)
+{
+    return GPU_TRY(err, cudaEventRecord(b->done[queue][number], b->stream[queue]));
+}
+
+static enum status wait(struct backend_state *b, int queue, int number, struct error *err)
+{
+    return GPU_TRY(err, cudaEventSynchronize(b->done[queue][number]));
+}
+
+/* -- an operation ----------------------------------------------------------------------------------------------------- */
+
+static enum status upload(struct backend_state *b, const int32_t *from, int64_t n, int32_t **to, struct error *err)
+{
+    const int64_t bytes = aligned(n * (int64_t)sizeof *from);
+    if (bytes > b->scratch_bytes - b->used)
+        return error_set(err, STATUS_INVALID, "the workspace has no room for %lld bytes of padding and pages", (long long)bytes);
+    *to = reinterpret_cast<int32_t *>(b->scratch + b->used);
+    b->used += bytes;
+    return GPU_TRY(err, cudaMemcpyAsync(*to, from, (size_t)n * sizeof *from, cudaMemcpyHostToDevice, b->compute));
+}
+
+/* What kernels need to know of the batch goes into the scratch. */
+static enum status begin_operation(struct backend_state *b, const struct batch *batch, struct error *err)
+{
+    b->used = 0;
+    b->page = nullptr;
+    TRY(upload(b, batch->pad, batch->sequences, &b->pad, err));
+    for (int i = 0; i < batch->n_cache; i++) { /* the same table for all segments that are in pages */
+        const struct cache_segment *seg = &batch->cache[i];
+        if (seg->page && !b->page)
+            TRY(upload(b, seg->page, (batch->first + batch->tokens + seg->page_tokens - 1) / seg->page_tokens, &b->page, err));
+    }
+    return STATUS_OK;
+}
+
+static enum status end_operation(struct backend_state *b, struct error *err)
+{
+    return GPU_TRY(err, cudaStreamSynchronize(b->compute));
+}
+
+/* What is computed at a time: new tokens [from, to) of sequences [begin, end), several sequences only with all their tokens. */
+struct tile {
+    int begin, end;
+    int64_t from, to;
+};
+
+static int64_t tile_rows(const struct tile *t)
+{
+    return (t->end - t->begin) * (t->to - t->from);
+}
+
+static struct tile tile_at(const struct backend_state *b, const struct batch *batch, int sequence, int64_t token)
+{
+    const int64_t whole = b->rows / batch->tokens;
+    if (whole == 0)
+        return {sequence, sequence + 1, token, std::min(token + b->rows, batch->tokens)};
+    return {sequence, (int)std::min((int64_t)batch->sequences, sequence + whole), 0, batch->tokens};
+}
+
+static struct tile first_tile(const struct backend_state *b, const struct batch *batch)
+{
+    return tile_at(b, batch, 0, 0);
+}
+
+static bool next_tile(const struct backend_state *b, const struct batch *batch, struct tile *t)
+{
+    const bool more = t->to < batch->tokens;
+    if (!more && t->end == batch->sequences)
+        return false;
+    *t = more ? tile_at(b, batch, t->begin, t->to) : tile_at(b, batch, t->end, 0);
+    return true;
+}
+
+/* -- products --------------------------------------------------------------------------------------------------------- */
+
+static enum format operand_format(const struct backend_state *b, enum format weights)
+{
+    return b->f32 ? FORMAT_F32 : weights == FORMAT_Q4 ? FORMAT_F16 : weights;
+}
+
+/* y (m, ldy), columns [0, rows) = x (m, cols; ldx) of format xf times w (rows, cols) of any format. */
+static enum status multiply(struct backend_state *b, enum format format, const char *w, int64_t rows, int64_t cols, const void *x,
+                            enum format xf, int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err)
+{
+    if (format == xf)
+        return blas_product(b->blas, format, w, rows, cols, x, ldx, m, y, ldy, err);
+    if (format == FORMAT_Q4 && m <= Q4_FUSED_ROWS)
+        return GPU_TRY(err, gpu_product_q4(b->compute, w, rows, cols, nullptr, 0, x, xf, ldx, m, y, FORMAT_F32, ldy));
+    const int64_t step = (b->scratch_bytes - b->used) / (cols * element_bytes(xf)) / Q4_GROUP * Q4_GROUP;
+    char *converted = b->scratch + b->used;
+    if (step == 0)
+        return error_set(err, STATUS_INVALID, "the workspace has no room for %d rows of %lld weights", Q4_GROUP, (long long)cols);
+    for (int64_t at = 0; at < rows; at += step) {
+        const int64_t n = std::min(step, rows - at);
+        const char *from = w + format_matrix_bytes(format, at, cols);
+        if (format == FORMAT_Q4)
+            GPU(gpu_unpack_q4(b->compute, from, n, cols, converted, xf));
+        else
+            GPU(gpu_convert(b->compute, from, format, cols, n, cols, converted, xf, cols));
+        TRY(blas_product(b->blas, xf, converted, n, cols, x, ldx, m, y + at, ldy, err));
+    }
+    return STATUS_OK;
+}
+
+/* y (m, ldy) = x times the matrix of `role`, all its pieces, without its bias. */
+static enum status product(struct backend_state *b, const struct layer_weights *w, enum tensor_role role, const void *x,
+                           int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err)
+{
+    const struct tensor *t = layer_tensor(w->layer, role);
+    for (int i = 0; i < w->n_pieces[role]; i++) {
+        const struct matrix_piece *p = &w->piece[role][i];
+        TRY(multiply(b, w->format, static_cast<const char *>(p->data), p->row_end - p->row_begin, t->cols, x,
+                     operand_format(b, w->format), ldx, m, y + p->row_begin - t->row_begin, ldy, err));
+    }
+    return STATUS_OK;
+}
+
+/* f32 rows (m, d; ld) as what `weights` are multiplied with: themselves, or their copy in the operand rows. */
+static enum status as_operand(struct backend_state *b, enum format weights, const float *x, int64_t ld, int64_t m, int64_t d,
+                              const void **operand, int64_t *operand_ld, struct error *err)
+{
+    const enum format format = operand_format(b, weights);
+    *operand = x;
+    *operand_ld = ld;
+    if (format == FORMAT_F32)
+        return STATUS_OK;
+    *operand = b->operand;
+    *operand_ld = d;
+    return GPU_TRY(err, gpu_convert(b->compute, x, FORMAT_F32, ld, m, d, b->operand, format, d));
+}
+
+/* -- hidden states ---------------------------------------------------------------------------------------------------- */
+
+/* The part of a hidden segment that is in a tile: `rows` rows at h, and where they are among the tile's. */
+struct hidden_part {
+    char *h;
+    int64_t rows, at;
+};
+
+static bool part_of(const struct backend_state *b, const struct batch *batch, const struct tile *t, int segment,
+                    struct hidden_part *out)
+{
+    const struct hidden_segment *seg = &batch->hidden[segment];
+    const int from = std::max(t->begin, seg->begin), to = std::min(t->end, seg->begin + seg->count);
+    const int64_t tokens = t->to - t->from;
+    if (from >= to)
+        return false;
+    *out = {static_cast<char *>(seg->data) +
+                ((from - seg->begin) * batch->tokens + t->from) * b->a->hidden * element_bytes(b->hidden),
+            (to - from) * tokens, (from - t->begin) * tokens};
+    return true;
+}
+
+/* The layer's input, normed if the norm comes first, as operand for its products. */
+static enum status gather(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, const struct tile *t,
+                          struct error *err)
+{
+    const enum format format = operand_format(b, w->format);
+    const int64_t d = b->a->hidden;
+    struct hidden_part p;
+    for (int i = 0; i < batch->n_hidden; i++) {
+        if (!part_of(b, batch, t, i, &p))
+            continue;
+        char *x = b->operand + p.at * d * element_bytes(format);
+        if (b->a->norm_before)
+            GPU(gpu_norm(b->compute, p.h, b->hidden, p.rows, d, w->resident[ROLE_NORM_GAIN], w->resident[ROLE_NORM_BIAS],
+                         (float)b->a->norm_epsilon, x, format));
+        else
+            GPU(gpu_convert(b->compute, p.h, b->hidden, d, p.rows, d, x, format, d));
+    }
+    return STATUS_OK;
+}
+
+/* Adds the layer's output and its last bias, and norms if the norm comes last. */
+static enum status scatter(struct backend_state *b, const struct layer_weights *w, const struct batch *batch,
+                           const struct tile *t, enum tensor_role bias, struct error *err)
+{
+    const int64_t d = b->a->hidden;
+    struct hidden_part p;
+    for (int i = 0; i < batch->n_hidden; i++) {
+        if (!part_of(b, batch, t, i, &p))
+            continue;
+        GPU(gpu_add(b->compute, p.h, b->hidden, b->out + p.at * d, FORMAT_F32, w->resident[bias], p.rows, d));
+        if (!b->a->norm_before)
+            GPU(gpu_norm(b->compute, p.h, b->hidden, p.rows, d, w->resident[ROLE_NORM_GAIN], w->resident[ROLE_NORM_BIAS],
+                         (float)b->a->norm_epsilon, p.h, b->hidden));
+    }
+    return STATUS_OK;
+}
+
+/* -- attention -------------------------------------------------------------------------------------------------------- */
+
+/* Queries, keys and values (m, qkv_width) of the operand rows. */
+static enum status project_qkv(struct backend_state *b, const struct layer_weights *w, int64_t m, float *qkv, struct error *err)
+{
+    const struct {
+        enum tensor_role role, bias;
+        int64_t at, width;
+    } parts[] = {{ROLE_Q, ROLE_Q_BIAS, 0, b->q_width},
+                 {ROLE_K, ROLE_K_BIAS, b->q_width, b->kv_width},
+                 {ROLE_V, ROLE_V_BIAS, b->q_width + b->kv_width, b->kv_width}};
+    for (const auto &p : parts) {
+        TRY(product(b, w, p.role, b->operand, b->a->hidden, m, qkv + p.at, b->qkv_width, err));
+        if (w->resident[p.bias])
+            GPU(gpu_bias(b->compute, qkv + p.at, b->qkv_width, w->resident[p.bias], m, p.width));
+    }
+    return STATUS_OK;
+}
+
+/* Enough blocks to fill the device, none of them with less than 256 tokens. */
+static int splits_for(const struct backend_state *b, int64_t sequences, int64_t tokens, int64_t visible)
+{
+    const int64_t blocks = sequences * tokens * b->a->heads, wanted = (4 * b->processors + blocks - 1) / blocks;
+    const int splits = (int)std::max<int64_t>(1, std::min(wanted, visible / 256));
+    const bool room = gpu_attention_scratch_bytes(&b->heads, sequences, tokens, splits) <= b->scratch_bytes - b->used;
+    return room ? splits : 1;
+}
+
+/* Stores the new keys and values of the tile's sequences whose cache the batch has, and attends; results replace the queries. */
+static enum status attend_segments(struct backend_state *b, const struct batch *batch, const struct tile *t, float *qkv,
+                                   struct error *err)
+{
+    const int64_t vector = format_vector_bytes(b->cache, b->kv_width), first = batch->first + t->from, tokens = t->to - t->from;
+    for (int i = 0; i < batch->n_cache; i++) {
+        const struct cache_segment *seg = &batch->cache[i];
+        const int from = std::max(t->begin, seg->begin), n = std::min(t->end, seg->begin + seg->count) - from;
+        if (n <= 0)
+            continue;
+        const struct gpu_cache c = {b->cache,
+                                    seg->base + (from - seg->begin) * 2 * vector,
+                                    seg->token_stride,
+                                    2 * vector,
+                                    vector,
+                                    seg->page ? b->page : nullptr,
+                                    seg->page_tokens};
+        float *q = qkv + (from - t->begin) * tokens * b->qkv_width, *k = q + b->q_width, *v = k + b->kv_width;
+        GPU(gpu_cache_store(b->compute, &c, n, first, tokens, b->kv_width, k, v, FORMAT_F32, b->qkv_width));
+        if (tokens > 1 && !b->f32)
+            GPU(gpu_prefill_attention(b->compute, &b->heads, &c, n, first, tokens, b->pad + from, q, b->qkv_width, q));
+        else
+            GPU(gpu_attention(b->compute, &b->heads, &c, n, first, tokens, b->pad + from, q, b->qkv_width, q,
+                              splits_for(b, n, tokens, first + tokens), reinterpret_cast<float *>(b->scratch + b->used)));
+    }
+    return STATUS_OK;
+}
+
+static enum status project_out(struct backend_state *b, const struct layer_weights *w, int64_t m, const float *qkv,
+                               struct error *err)
+{
+    const void *x;
+    int64_t ld;
+    TRY(as_operand(b, w->format, qkv, b->qkv_width, m, b->q_width, &x, &ld, err));
+    return product(b, w, ROLE_O, x, ld, m, b->out, b->a->hidden, err);
+}
+
+static enum status layer_attention(struct backend_state *b, const struct layer_weights *w, const struct batch *batch,
+                                   struct error *err)
+{
+    struct tile t = first_tile(b, batch);
+    TRY(begin_operation(b, batch, err));
+    do {
+        TRY(gather(b, w, batch, &t, err));
+        TRY(project_qkv(b, w, tile_rows(&t), b->inner, err));
+        TRY(attend_segments(b, batch, &t, b->inner, err));
+        TRY(project_out(b, w, tile_rows(&t), b->inner, err));
+        TRY(scatter(b, w, batch, &t, ROLE_O_BIAS, err));
+    } while (next_tile(b, batch, &t));
+    return end_operation(b, err);
+}
+
+static enum status near_qkv(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, float *qkv,
+                            struct error *err)
+{
+    struct tile t = first_tile(b, batch);
+    TRY(begin_operation(b, batch, err));
+    do {
+        float *rows = qkv + t.begin * b->qkv_width;
+        TRY(gather(b, w, batch, &t, err));
+        TRY(project_qkv(b, w, tile_rows(&t), rows, err));
+        TRY(attend_segments(b, batch, &t, rows, err));
+    } while (next_tile(b, batch, &t));
+    return end_operation(b, err);
+}
+
+static enum status near_attend(struct backend_state *b, const struct layer *, const struct batch *batch, float *qkv,
+                               struct error *err)
+{
+    const struct tile all = {0, batch->sequences, 0, batch->tokens};
+    TRY(begin_operation(b, batch, err));
+    TRY(attend_segments(b, batch, &all, qkv, err));
+    return end_operation(b, err);
+}
+
+static enum status near_out(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, const float *qkv,
+                            struct error *err)
+{
+    struct tile t = first_tile(b, batch);
+    b->used = 0;
+    do {
+        TRY(project_out(b, w, tile_rows(&t), qkv + t.begin * b->qkv_width, err));
+        TRY(scatter(b, w, batch, &t, ROLE_O_BIAS, err));
+    } while (next_tile(b, batch, &t));
+    return end_operation(b, err);
+}
+
+/* -- the other layers ------------------------------------------------------------------------------------------------- */
+
+static enum status layer_mlp(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err)
+{
+    const int64_t ffn = b->a->ffn;
+    struct tile t = first_tile(b, batch);
+    b->used = 0;
+    do {
+        const int64_t m = tile_rows(&t);
+        const void *x;
+        int64_t ld;
+        TRY(gather(b, w, batch, &t, err));
+        TRY(product(b, w, ROLE_FC1, b->operand, b->a->hidden, m, b->inner, ffn, err));
+        GPU(gpu_activate(b->compute, b->inner, FORMAT_F32, w->resident[ROLE_FC1_BIAS], b->a->activation, m, ffn));
+        TRY(as_operand(b, w->format, b->inner, ffn, m, ffn, &x, &ld, err));
+        TRY(product(b, w, ROLE_FC2, x, ld, m, b->out, b->a->hidden, err));
+        TRY(scatter(b, w, batch, &t, ROLE_FC2_BIAS, err));
+    } while (next_tile(b, batch, &t));
+    return end_operation(b, err);
+}
+
+static enum status resident_product(struct backend_state *b, const struct layer_weights *w, enum tensor_role role, const float *x,
+                                    int64_t m, float *y, struct error *err)
+{
+    const struct tensor *t = layer_tensor(w->layer, role);
+    return blas_product(b->blas, FORMAT_F32, w->resident[role], t->rows, t->cols, x, t->cols, m, y, t->rows, err);
+}
+
+/* The hidden states of sequences [begin, end) at `position`, normed and projected as the head wants them: f32 rows, *x says where. */
+static enum status head_input(struct backend_state *b, const struct layer_weights *norm, const struct batch *batch, int begin,
+                              int end, int64_t position, const float **x, struct error *err)
+{
+    const struct tile t = {begin, end, position, position + 1};
+    const int64_t d = b->a->hidden;
+    struct hidden_part p;
+    for (int i = 0; i < batch->n_hidden; i++)
+        if (part_of(b, batch, &t, i, &p))
+            GPU(gpu_convert(b->compute, p.h, b->hidden, batch->tokens * d, p.rows, d, b->out + p.at * d, FORMAT_F32, d));
+    *x = b->out;
+    if (norm->resident[ROLE_NORM_GAIN])
+        GPU(gpu_norm(b->compute, b->out, FORMAT_F32, end - begin, d, norm->resident[ROLE_NORM_GAIN],
+                     norm->resident[ROLE_NORM_BIAS], (float)b->a->norm_epsilon, b->out, FORMAT_F32));
+    if (!norm->resident[ROLE_PROJECT_OUT])
+        return STATUS_OK;
+    *x = b->inner;
+    return resident_product(b, norm, ROLE_PROJECT_OUT, b->out, end - begin, b->inner, err);
+}
+
+/* Logits of one piece of the table from the operand rows, as many columns at a time as fit into the inner rows, each time down to the host. */
+static enum status piece_logits(struct backend_state *b, const struct layer_weights *w, const struct matrix_piece *p,
+                                int64_t cols, int64_t m, float *logits, struct error *err)
+{
+    const int64_t vocab = b->a->vocab, rows = p->row_end - p->row_begin;
+    const int64_t step = std::max<int64_t>(1, b->rows * b->inner_width / m / Q4_GROUP) * Q4_GROUP;
+    for (int64_t at = 0; at < rows; at += step) {
+        const int64_t n = std::min(step, rows - at);
+        TRY(multiply(b, w->format, static_cast<const char *>(p->data) + format_matrix_bytes(w->format, at, cols), n, cols,
+                     b->operand, operand_format(b, w->format), cols, m, b->inner, n, err));
+        GPU(cudaMemcpy2DAsync(logits + p->row_begin + at, (size_t)vocab * sizeof *logits, b->inner, (size_t)n * sizeof *logits,
+                              (size_t)n * sizeof *logits, (size_t)m, cudaMemcpyDeviceToHost, b->compute));
+    }
+    return STATUS_OK;
+}
+
+static enum status layer_head(struct backend_state *b, const struct layer_weights *w, const struct layer_weights *norm,
+                              const struct batch *batch, int64_t position, float *logits, struct error *err)
+{
+    const int64_t e = layer_tensor(w->layer, ROLE_EMBED_TOKENS)->cols;
+    b->used = 0;
+    for (int begin = 0; begin < batch->sequences; begin += (int)b->rows) {
+        const int end = (int)std::min((int64_t)batch->sequences, begin + b->rows);
+        const float *rows;
+        TRY(head_input(b, norm, batch, begin, end, position, &rows, err));
+        GPU(gpu_convert(b->compute, rows, FORMAT_F32, e, end - begin, e, b->operand, operand_format(b, w->format), e));
+        for (int i = 0; i < w->n_pieces[ROLE_EMBED_TOKENS]; i++)
+            TRY(piece_logits(b, w, &w->piece[ROLE_EMBED_TOKENS][i], e, end - begin, logits + begin * b->a->vocab, err));
+    }
+    return end_operation(b, err);
+}
+
+/* Rows [row, row + n) of the batch, whose vectors (n, stride bytes apart) are on the device. */
+static enum status embed_rows(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
+                              int64_t n, const char *vectors, int64_t stride, enum format format, struct error *err)
+{
+    const int64_t d = b->a->hidden;
+    for (int i = 0; i < batch->n_hidden; i++) {
+        const struct hidden_segment *seg = &batch->hidden[i];
+        const int64_t begin = seg->begin * batch->tokens, from = std::max(row, begin),
+                      to = std::min(row + n, (seg->begin + seg->count) * batch->tokens);
+        if (from < to)
+            GPU(gpu_embed(b->compute, vectors + (from - row) * stride, stride, format, from, to - from, batch->tokens,
+                          batch->first, b->pad, w->resident[ROLE_EMBED_POSITIONS], b->a->position_offset, d,
+                          static_cast<char *>(seg->data) + (from - begin) * d * element_bytes(b->hidden), b->hidden));
+    }
+    return STATUS_OK;
+}
+
+static enum status layer_embed(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
+                               int64_t count, const void *vectors, enum format format, struct error *err)
+{
+    const int64_t e = b->a->embed_width, stride = e * element_bytes(format);
+    TRY(begin_operation(b, batch, err));
+    for (int64_t at = 0; at < count; at += b->rows) {
+        const int64_t n = std::min(b->rows, count - at);
+        const char *stored = static_cast<const char *>(vectors) + at * stride, *there = reinterpret_cast<char *>(b->inner);
+        GPU(cudaMemcpyAsync(b->inner, stored, (size_t)(n * stride), cudaMemcpyHostToDevice, b->compute));
+        if (!w->resident[ROLE_PROJECT_IN]) {
+            TRY(embed_rows(b, w, batch, row + at, n, there, stride, format, err));
+            continue;
+        }
+        GPU(gpu_convert(b->compute, there, format, e, n, e, b->out, FORMAT_F32, e));
+        TRY(resident_product(b, w, ROLE_PROJECT_IN, b->out, n, b->inner, err));
+        TRY(embed_rows(b, w, batch, row + at, n, there, b->a->hidden * 4, FORMAT_F32, err));
+    }
+    return end_operation(b, err);
+}
+
+/* -- the table -------------------------------------------------------------------------------------------------------- */
+
+static const struct memory device = {device_take, device_give}, host = {host_take, host_give};
+
+static const struct backend backend_gpu = {
+    "cuda",      &device,         &host,     backend_open, backend_close, copy,        mark,     wait,
+    layer_embed, layer_attention, layer_mlp, layer_head,   near_qkv,      near_attend, near_out,
+};
+
+extern "C" const struct backend_table ballast_backend = {BACKEND_TABLE_VERSION, &backend_gpu};

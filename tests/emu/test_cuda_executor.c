@@ -1,0 +1,97 @@
+/* test_cuda_executor.c - the executor with the GPU's backend, emulated: the tokens and logits of the reference in every placement that has a
+ * device, the streams in any order that they allow, and no byte of device memory touched by the host. */
+#include "executor/backend_table.h"
+#include "tests/emu/emu.h"
+#include "tests/executor_cases.h"
+#include "tests/kernel_test.h"
+
+static const struct backend *gpu(enum emu_order order)
+{
+    emu_mode(order, order == EMU_EAGER ? 0 : test_seed("streams"));
+    return ballast_backend.backend;
+}
+
+Test(cuda_executor, pre_norm_in_fp16_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[0], gpu(EMU_SEEDED));
+}
+Test(cuda_executor, post_norm_with_projections_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[1], gpu(EMU_LATE));
+}
+Test(cuda_executor, odd_sizes_in_shards_are_the_reference_for_every_placement)
+{
+    every_placement(MODELS[2], gpu(EMU_SEEDED));
+}
+Test(cuda_executor, gelu_in_bf16_is_the_reference_for_every_placement)
+{
+    every_placement(MODELS[3], gpu(EMU_LATE));
+}
+Test(cuda_executor, untied_without_biases_is_the_reference_for_every_placement)
+{
+    emu_close_device(1);
+    every_placement(MODELS[4], gpu(EMU_EAGER));
+}
+
+Test(cuda_executor, packed_weights_give_the_same_tokens_everywhere)
+{
+    same_everywhere("f32", FORMAT_F32, 4, 16, gpu(EMU_SEEDED));
+}
+Test(cuda_executor, a_packed_cache_gives_the_same_tokens_everywhere)
+{
+    same_everywhere("f32", FORMAT_F32, 16, 4, gpu(EMU_SEEDED));
+}
+Test(cuda_executor, f16_gives_the_same_tokens_everywhere)
+{
+    same_everywhere("f16", FORMAT_F16, 16, 16, gpu(EMU_SEEDED));
+}
+
+/* -- what goes wrong --------------------------------------------------------------------------------------------------- */
+
+/* A placement in which everything moves and attends near the cache. */
+static enum status run_once(const struct fixture *f, struct error *err)
+{
+    struct outcome o;
+    const struct placed *c = &PLACED[16];
+    struct hardware hw = machine_of(c, "f32", ballast_backend.backend);
+    struct policy p = placed_policy(c, &hw);
+    enum status s = run_fixture(f, &hw, &p, ballast_backend.backend, &o, NULL, err);
+    free_outcome(&o);
+    return s;
+}
+
+/* Every call of CUDA fails once: each of the first 40, when things are opened, then fewer and fewer. */
+Test(cuda_executor, a_call_that_fails_ends_the_run_and_is_named)
+{
+    struct fixture f;
+    fixture_load(&f, "opt-tiny-untied");
+    emu_fail_at(0);
+    cr_assert_eq(run_once(&f, NULL), STATUS_OK);
+    const int64_t calls = emu_calls();
+    cr_assert_gt(calls, 1000);
+    for (int64_t n = 1; n < calls - 100;
+         n += n < 40 ? 1 : n / 4) { /* calls that give things back at the end have nobody to tell */
+        struct error err = {0};
+        emu_fail_at(n);
+        cr_assert_neq(run_once(&f, &err), STATUS_OK, "call %lld of %lld", (long long)n, (long long)calls);
+        cr_assert(strstr(err.text, "cuda") || strstr(err.text, "gpu_") || strstr(err.text, "cublas"), "call %lld: %s",
+                  (long long)n, err.text);
+    }
+    emu_fail_at(0);
+    fixture_free(&f);
+}
+
+Test(cuda_executor, too_little_memory_says_how_much_was_asked_for)
+{
+    struct fixture f;
+    struct error err = {0};
+    fixture_load(&f, "opt-tiny-untied");
+    emu_memory(100000, INT64_C(1) << 30);
+    cr_assert_eq(run_once(&f, &err), STATUS_DOES_NOT_FIT);
+    cr_assert(strstr(err.text, "out of memory: 100000 of the device's 100000 bytes are free"), "%s", err.text);
+    err = (struct error){0};
+    emu_memory(INT64_C(1) << 30, 100000);
+    cr_assert_eq(run_once(&f, &err), STATUS_DOES_NOT_FIT);
+    cr_assert(strstr(err.text, "cudaHostAlloc of "), "%s", err.text);
+    fixture_free(&f);
+}
