@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/setting.h"
+#include "executor/backend_table.h"
 #include "executor/prompts.h"
 #include "executor/run.h"
 #include "executor/safetensors.h"
@@ -19,6 +20,7 @@ struct run {
     const struct options *o;
     struct setting *s;
     char directory[1024];
+    const struct backend *backend;
     struct tokenizer *tokenizer; /* NULL: prompts are token ids */
     struct prompts prompts;
     struct runner *runner;
@@ -170,12 +172,37 @@ static enum status run_all(struct run *r, struct error *err)
     return status;
 }
 
+/* A device that the profile measured without threads is a GPU; one of `profile --emulate-device` has the processor's. */
+static enum status find_backend(const struct run *r, const struct backend **out, struct error *err)
+{
+    const struct hardware *hw = &r->s->hardware;
+    const bool device = hw->tier[0].kind == TIER_DEVICE, gpu = device && hw->compute[0].threads == 0;
+    const char *name = r->o->backend ? r->o->backend : gpu ? "cuda" : "cpu";
+    struct error cause = {0};
+    *out = &backend_cpu;
+    if (strcmp(name, "cpu") == 0) {
+        return STATUS_OK;
+    }
+    if (strcmp(name, "cuda") != 0) {
+        return error_set(err, STATUS_INVALID, "--backend: expected cpu or cuda, found '%.40s'", name);
+    }
+    if (!device || hw->tier[1].kind != TIER_HOST) {
+        return error_set(err, STATUS_INVALID, "--backend cuda: expected a device and the host as the first tiers, found %s of %s",
+                         hw->tier[device].name, hw->name);
+    }
+    if (backend_cuda(out, &cause) != STATUS_OK) {
+        return error_set(err, cause.status, r->o->backend ? "%s" : "%s (--backend cpu runs on the processor)", cause.text);
+    }
+    return STATUS_OK;
+}
+
 static enum status open_runner(struct run *r, struct error *err)
 {
     const struct options *o = r->o;
     struct run_options ro = {.setting = setting_view(r->s),
                              .model_directory = r->directory,
                              .scratch_directory = o->scratch_dir ? o->scratch_dir : ".",
+                             .backend = r->backend,
                              .sampling = o->sampling,
                              .pad_token = (int32_t)(r->s->arch.pad_token >= 0 ? r->s->arch.pad_token : 0),
                              .loading = show_bytes,
@@ -273,22 +300,24 @@ static enum status print(struct run *r, struct error *err)
     return status == STATUS_OK ? print_table(r, r->o->prompts ? stderr : stdout, err) : status;
 }
 
-/* A profile of another machine predicts that machine, not this run; and there is no GPU backend yet. */
-static void warn_foreign(const struct setting *s)
+/* A profile of another machine predicts that machine, not this run; nor does the processor stand for a GPU. */
+static void warn_foreign(const struct setting *s, const struct backend *backend)
 {
     if (strcmp(s->hardware.estimate, "measured") != 0)
         fprintf(stderr, "ballast: run: profile %s is not a measurement of this machine: its prediction will not hold here\n",
                 s->hardware.name);
-    if (s->hardware.tier[0].kind == TIER_DEVICE)
-        fprintf(stderr, "ballast: run: no GPU backend: tier %s is this machine's memory and its unit the CPU\n",
-                s->hardware.tier[0].name);
+    if (s->hardware.tier[0].kind == TIER_DEVICE && backend == &backend_cpu)
+        fprintf(stderr, "ballast: run: on the processor: tier %s is this machine's memory\n", s->hardware.tier[0].name);
 }
 
 static enum status run(struct run *r, struct error *err)
 {
     enum status status = setting_open(r->s, r->o, err);
     if (status == STATUS_OK) {
-        warn_foreign(r->s);
+        status = find_backend(r, &r->backend, err);
+    }
+    if (status == STATUS_OK) {
+        warn_foreign(r->s, r->backend);
         status = find_weights(r, err);
     }
     if (status == STATUS_OK) {

@@ -103,6 +103,8 @@ static const struct option_spec OPTIONS[] = {
 
     {OPTION_RUN, 0, "prompts", "FILE", KIND_TEXT, AT(prompts), 0, 0,
      "JSON lines of prompts, - for stdin; without it random tokens"},
+    {OPTION_RUN, 0, "backend", "cpu|cuda", KIND_TEXT, AT(backend), 0, 0,
+     "what works on the first tier (cuda if that is a GPU's)"},
     {OPTION_RUN, 0, "weights", "random[:SEED]", KIND_WEIGHTS, 0, 0, 0, "make a model of this shape with random weights"},
     {OPTION_RUN, 0, "weights-dir", "DIR", KIND_TEXT, AT(weights_dir), 0, 0, "where random weights are made and kept"},
     {OPTION_SCRATCH, 0, "scratch-dir", "DIR", KIND_TEXT, AT(scratch_dir), 0, 0, "the disk tier: where scratch files go"},

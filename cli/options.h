@@ -30,7 +30,7 @@ enum option_group {
     OPTION_POLICY = 1 << 3,       /* --policy */
     OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
     OPTION_SEARCH = 1 << 5,       /* --set, --latency, --max-block, --policy-out */
-    OPTION_RUN = 1 << 6,          /* --prompts, --weights, --weights-dir */
+    OPTION_RUN = 1 << 6,          /* --prompts, --backend, --weights, --weights-dir */
     OPTION_SCRATCH = 1 << 7,      /* --scratch-dir */
     OPTION_SAMPLING = 1 << 8,     /* --seed, --temperature, --top-k, --top-p */
     OPTION_THREADS = 1 << 9,      /* -t */
@@ -91,7 +91,7 @@ struct options {
     int64_t replays; /* of --noise */
     const char *policy_out;
 
-    const char *prompts, *weights_dir, *scratch_dir;
+    const char *prompts, *weights_dir, *scratch_dir, *backend; /* NULL: not given */
     bool weights_random;
     uint64_t weights_seed;
     struct sampling sampling;

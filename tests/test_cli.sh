@@ -321,13 +321,30 @@ if has run && has simulate; then
         echo "ok - plot of two traces # SKIP gnuplot is not installed"
     fi
     status=0
-    "$ballast" run -m tests/fixtures/opt-tiny-pre -H t4-gcp -p 8 -n 4 --percent "0 100 0 100 0 100" -b 1 --num-gpu-batches 1 \
-        --scratch-dir "$work" >/dev/null 2>"$work/err" || status=$?
+    gpu=(run -m tests/fixtures/opt-tiny-pre -H t4-gcp -p 8 -n 4 --percent "0 100 0 100 0 100" -b 1 --num-gpu-batches 1 --scratch-dir "$work")
+    "$ballast" "${gpu[@]}" --backend cpu >/dev/null 2>"$work/err" || status=$?
     if [ $status -eq 1 ] && grep -q "^ballast: run: compute 'gpu' keeps hidden states in f16" "$work/err"; then
         ok "run on a profile with hidden states in f16"
     else
         not_ok "run on a profile with hidden states in f16" "exit $status: $(tail -n 1 "$work/err")"
     fi
+    # A GPU's profile wants the CUDA part; the emulated one stands for it.
+    emulated=$PWD/build/emu/libballast_cuda.so
+    bad "an unknown backend" 1 "^ballast: run: --backend: expected cpu or cuda, found 'tpu'" "${gpu[@]}" --backend tpu
+    bad "cuda without a device" 1 '^ballast: run: --backend cuda: expected a device' run "${setting[@]}" --backend cuda
+    BALLAST_CUDA=/no/such.so bad "run on a GPU without the CUDA part" 3 \
+        '^ballast: run: no CUDA part: .*/no/such\.so.*--backend cpu' "${gpu[@]}"
+    echo '{"tokens": [5, 6, 7]}' >"$work/prompts.jsonl"
+    status=0
+    BALLAST_CUDA=$emulated "$ballast" "${gpu[@]}" --compress-cache --prompts "$work/prompts.jsonl" --budget gpu=1GiB >"$work/gpu" 2>"$work/err" || status=$?
+    "$ballast" run "${setting[@]:0:4}" -p 8 -n 4 --percent "100 0 100 0 100 0" -b 1 --num-gpu-batches 1 --compress-cache \
+        --prompts "$work/prompts.jsonl" >"$work/cpu" 2>/dev/null
+    if [ $status -eq 0 ] && cmp -s "$work/gpu" "$work/cpu"; then
+        ok "the emulated GPU gives the CPU's tokens"
+    else
+        not_ok "the emulated GPU gives the CPU's tokens" "exit $status: $(tail -n 1 "$work/err")"
+    fi
+    BALLAST_CUDA=$emulated bad "more than the device's budget" 2 '^ballast: run: .*tier gpu' "${gpu[@]}" --budget gpu=1MiB
     bad "run of a preset without weights" 1 '^ballast: run: .*opt-1\.3b has no weights' run -m opt-1.3b "${setting[@]:2:2}" -p 8 -n 4
     status=0
     echo '{"tokens": [5, 6, 7], "id": "a"}' >"$work/prompts.jsonl"
