@@ -6,6 +6,7 @@
  */
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "executor/cuda/blas.h"
 #include "executor/cuda/check.cuh"
@@ -165,7 +166,7 @@ static enum status backend_open(struct backend_state **out, const struct backend
     b->a = a;
     b->cache = o->cache;
     b->hidden = o->unit->activation;
-    b->f32 = o->unit->math[0] == 'f' && o->unit->math[1] == '3';
+    b->f32 = strcmp(o->unit->math, "f32") == 0;
     b->heads = {(int)a->heads, (int)a->kv_heads, (int)a->head_dim, (float)(1 / sqrt((double)a->head_dim))};
     b->q_width = a->heads * a->head_dim;
     b->kv_width = a->kv_heads * a->head_dim;
