@@ -28,26 +28,70 @@ static enum status free_disk(const char *directory, int64_t *bytes, struct error
     return STATUS_OK;
 }
 
-static void print_summary(const struct hardware *hw, const struct profile_steadiness *steady, const char *path)
+static void print_unit(const struct compute *u)
 {
-    char a[40], b[40], c[40];
+    char a[40], b[40], c[40], threads[32] = "";
+    const struct curve *m = &u->matmul[FORMAT_F16];
+    if (u->threads > 0) {
+        snprintf(threads, sizeof threads, "%d threads, ", u->threads);
+    }
+    printf("%s: %s%s products %s at %.0f rows and %s at 1 row, attention over a cache %s\n", u->name, threads, u->math,
+           units_format(m->y[m->n - 1], UNIT_FLOPS_PER_S, a, sizeof a), m->x[m->n - 1],
+           units_format(m->y[0], UNIT_FLOPS_PER_S, b, sizeof b),
+           units_format(u->attention_decode_bytes_per_s[FORMAT_F16], UNIT_BYTES_PER_S, c, sizeof c));
+}
+
+static void print_gpu_rates(const struct profile_gpu_rates *l)
+{
+    char size[40], a[40], b[40], c[40];
+    printf("GPU link, transfers of %s: pinned up %s, down %s, both at once %s each\n",
+           units_format((double)l->bytes, UNIT_BYTES, size, sizeof size), units_format(l->up, UNIT_BYTES_PER_S, a, sizeof a),
+           units_format(l->down, UNIT_BYTES_PER_S, b, sizeof b), units_format(l->both, UNIT_BYTES_PER_S, c, sizeof c));
+    printf("    pageable up %s, down %s, both at once %s each\n", units_format(l->pageable_up, UNIT_BYTES_PER_S, a, sizeof a),
+           units_format(l->pageable_down, UNIT_BYTES_PER_S, b, sizeof b),
+           units_format(l->pageable_both, UNIT_BYTES_PER_S, c, sizeof c));
+    printf("GPU: 4-bit weights unpacked to %s of 16-bit ones\n", units_format(l->dequantise, UNIT_BYTES_PER_S, a, sizeof a));
+}
+
+static void print_summary(const struct hardware *hw, const struct profile_options *p, const char *path)
+{
+    const struct profile_steadiness *steady = p->steadiness;
+    char a[40], b[40];
     for (int i = 0; i < hw->n_tiers - 1; i++) {
         const struct curve *read = &hw->link[i].read_bytes_per_s, *write = &hw->link[i].write_bytes_per_s;
         printf("%s->%s %s, back %s (large transfers)\n", hw->tier[i + 1].name, hw->tier[i].name,
                units_format(read->y[read->n - 1], UNIT_BYTES_PER_S, a, sizeof a),
                units_format(write->y[write->n - 1], UNIT_BYTES_PER_S, b, sizeof b));
     }
-    const struct compute *u = &hw->compute[0];
-    const struct curve *m = &u->matmul[FORMAT_F16];
-    printf("%s: %d threads, %s products %s at %.0f rows and %s at 1 row, attention over a cache %s\n", u->name, u->threads,
-           u->math, units_format(m->y[m->n - 1], UNIT_FLOPS_PER_S, a, sizeof a), m->x[m->n - 1],
-           units_format(m->y[0], UNIT_FLOPS_PER_S, b, sizeof b),
-           units_format(u->attention_decode_bytes_per_s[FORMAT_F16], UNIT_BYTES_PER_S, c, sizeof c));
+    for (int i = 0; i < hw->n_computes; i++) {
+        print_unit(&hw->compute[i]);
+    }
+    if (p->gpu) {
+        print_gpu_rates(p->gpu_rates);
+    }
     printf("from round to round: large reads %s to %s", units_format(steady->disk_read.low, UNIT_BYTES_PER_S, a, sizeof a),
            units_format(steady->disk_read.high, UNIT_BYTES_PER_S, b, sizeof b));
     printf(", products %s to %s\n", units_format(steady->product.low, UNIT_FLOPS_PER_S, a, sizeof a),
            units_format(steady->product.high, UNIT_FLOPS_PER_S, b, sizeof b));
     printf("profile written to %s\n", path);
+}
+
+/* The GPU's tools, if this machine has one and nothing else is asked for; `what` gets its name. */
+static enum status find_gpu(const struct options *o, struct profile_options *p, char *what, size_t n, struct error *err)
+{
+    const struct gpu_tools *tools;
+    struct gpu_system system;
+    struct gpu_description device;
+    if (o->no_gpu || o->emulate_device || gpu_tools_load(&tools, NULL) != STATUS_OK ||
+        tools->system(&system, NULL) != STATUS_OK) {
+        return STATUS_OK;
+    }
+    enum status status = tools->describe(0, &device, err);
+    if (status == STATUS_OK) {
+        p->gpu = tools;
+        snprintf(what, n, "%s (driver %s) and ", device.name, system.driver[0] ? system.driver : "not known");
+    }
+    return status;
 }
 
 static enum status profile(const struct options *o, struct error *err)
@@ -58,8 +102,9 @@ static enum status profile(const struct options *o, struct error *err)
                                 .progress = say};
     struct hardware hw;
     struct profile_steadiness steady = {0};
+    struct profile_gpu_rates rates = {0};
     double device;
-    char source[160], cpu[96];
+    char source[320], cpu[96], gpu[160] = "";
     p.threads = o->threads ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
     p.ram_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 10 * 9;
     if (o->emulate_device) {
@@ -77,16 +122,20 @@ static enum status profile(const struct options *o, struct error *err)
     p.math = o->math;
     p.rounds = (int)o->repetitions;
     p.steadiness = &steady;
-    enum status status = free_disk(p.scratch_directory, &p.disk_bytes, err);
+    p.gpu_rates = &rates;
+    enum status status = find_gpu(o, &p, gpu, sizeof gpu, err);
+    if (status == STATUS_OK) {
+        status = free_disk(p.scratch_directory, &p.disk_bytes, err);
+    }
     if (status == STATUS_OK) {
         status = profile_measure(&hw, &p, err);
     }
-    snprintf(source, sizeof source, "measured by ballast profile on %s", cpu_describe(cpu, sizeof cpu));
+    snprintf(source, sizeof source, "measured by ballast profile on %s%s", gpu, cpu_describe(cpu, sizeof cpu));
     if (status == STATUS_OK) {
         status = hardware_save(&hw, o->file, source, err);
     }
     if (status == STATUS_OK) {
-        print_summary(&hw, &steady, o->file);
+        print_summary(&hw, &p, o->file);
     }
     return status;
 }
@@ -96,7 +145,7 @@ int cmd_profile(int argc, char **argv)
     static const struct command_usage USAGE = {
         "profile", "-o FILE [--scratch-dir DIR] [OPTIONS]",
         "Measures disk, copies, matrix products and attention on this machine, through the code that a run uses, into a hardware\n"
-        "profile: the mean of -r rounds (12, of about 3 seconds each). Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
+        "profile: the mean of -r rounds (12, of about 3 seconds each). A GPU that \"ballast devices\" lists becomes its first tier. Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
         "measured. Run nothing else meanwhile.",
         OPTION_FILE | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
     struct options o;

@@ -118,6 +118,7 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_FORMAT, 'o', "output", "md|csv|json|jsonl", KIND_FORMAT, 0, 0, 0, "format of the results on stdout (md)"},
     {OPTION_PROFILE, 0, "emulate-device", "SIZE", KIND_TEXT, AT(emulate_device), 0, 0,
      "a third tier in front: memory of this size, reached by copies as a GPU's is"},
+    {OPTION_PROFILE, 0, "no-gpu", NULL, KIND_SET, AT(no_gpu), 0, 0, "leave the GPU out"},
     {OPTION_PROFILE, 0, "math", "f32|bf16", KIND_TEXT, AT(math), 0, 0,
      "operands of the matrix products (bf16 where the CPU has it)"},
     {OPTION_PROFILE, 'r', "repetitions", "N", KIND_INT, AT(repetitions), 1, 100, "rounds of measuring, which are averaged (16)"},

@@ -40,7 +40,7 @@ enum option_group {
     OPTION_TRACE = 1 << 13,       /* --trace, --chrome-trace */
     OPTION_LIMITS = 1 << 14,      /* --mean, --worst, --peak */
     OPTION_ARGUMENTS = 1 << 15,   /* arguments that are no options */
-    OPTION_PROFILE = 1 << 16,     /* --emulate-device, --math, -r */
+    OPTION_PROFILE = 1 << 16,     /* --emulate-device, --no-gpu, --math, -r */
     OPTION_SWEEP = 1 << 17,       /* --vary, --jobs */
     OPTION_PLOT = 1 << 18,        /* --x, --y, --value, --group */
     OPTION_FRONT = 1 << 19,       /* --pareto, --what-if */
@@ -103,6 +103,7 @@ struct options {
     const char *file;           /* -o FILE */
     const char *emulate_device; /* size of the device's memory; NULL: none */
     const char *math;           /* NULL: not given */
+    bool no_gpu;
     const char *trace, *chrome_trace;
     struct validate_limits limits;
     const char *vary;                                      /* the last one; all of them by options_uses */

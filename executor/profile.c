@@ -10,20 +10,14 @@
 #include "executor/arena.h"
 #include "executor/cpu/kernels.h"
 #include "executor/io.h"
+#include "executor/profile_gpu.h"
+#include "executor/profile_rounds.h"
 
 static double now_s(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void add_point(struct curve *c, double x, double y)
-{
-    if (c->n < CURVE_MAX && y > 0) {
-        c->x[c->n] = x;
-        c->y[c->n++] = y;
-    }
 }
 
 static int rounds(const struct profile_options *o)
@@ -39,62 +33,11 @@ static void tell(const struct profile_options *o, const char *what, int round)
         o->progress(text, o->arg);
 }
 
-/* Round 0, 1, ... of a rate: the mean of the times, as a run adds them up. A machine shared with others has fast and slow spells of a
- * second or so: many short looks at every quantity see both, a long one sees one, and a median of few is one or the other. */
-static void blend(double *mean, double rate, int round)
-{
-    *mean = round == 0 || *mean <= 0 ? rate : (round + 1) / (round / *mean + 1 / rate);
-}
-
-static void blend_curve(struct curve *mean, const struct curve *one, int round)
-{
-    if (round == 0)
-        *mean = *one;
-    for (int i = 0; i < mean->n; i++)
-        blend(&mean->y[i], one->y[i], round);
-}
-
 /* A small generator for offsets and operands; its quality does not matter. */
 static uint64_t mix(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return *state >> 24;
-}
-
-/* The rates of one quantity over the rounds. */
-struct tally {
-    int n;
-    double sum, squares; /* of logarithms */
-    struct profile_range range;
-};
-
-static void count(struct tally *t, double rate)
-{
-    t->n++;
-    t->sum += log(rate);
-    t->squares += log(rate) * log(rate);
-    t->range.low = t->n == 1 || rate < t->range.low ? rate : t->range.low;
-    t->range.high = rate > t->range.high ? rate : t->range.high;
-}
-
-static double variance(const struct tally *t)
-{
-    double v = t->n > 1 ? (t->squares - t->sum * t->sum / t->n) / (t->n - 1) : 0;
-    return v > 0 ? v : 0; /* round-off */
-}
-
-/* The geometric mean of a curve from `least` on: how fast a round was as a whole. Single rates are looked at for milliseconds and vary far more
- * than a run of seconds does. */
-static double level(const struct curve *c, double least)
-{
-    double sum = 0;
-    int n = 0;
-    for (int i = 0; i < c->n; i++)
-        if (c->x[i] >= least) {
-            sum += log(c->y[i]);
-            n++;
-        }
-    return n > 0 ? exp(sum / n) : 1;
 }
 
 struct tallies {
@@ -186,7 +129,7 @@ static enum status disk_curve(struct disk *d, bool write, struct curve *c, struc
         double rate;
         s = (sizes[i] < SMALL_BYTES ? disk_small : disk_large)(d, sizes[i], write, &rate, err);
         if (s == STATUS_OK)
-            add_point(c, (double)sizes[i], rate);
+            curve_add(c, (double)sizes[i], rate);
     }
     return s;
 }
@@ -232,11 +175,11 @@ static enum status measure_disk(struct disk *d, struct link *l, struct tallies *
     enum status s = disk_curve(d, false, &read, err);
     if (s == STATUS_OK)
         s = disk_curve(d, true, &write, err);
-    blend_curve(&l->read_bytes_per_s, &read, round);
-    blend_curve(&l->write_bytes_per_s, &write, round);
+    curve_blend(&l->read_bytes_per_s, &read, round);
+    curve_blend(&l->write_bytes_per_s, &write, round);
     if (s == STATUS_OK) {
-        count(&tallies->disk_read, level(&read, SMALL_BYTES));
-        count(&tallies->disk_write, level(&write, SMALL_BYTES));
+        tally_count(&tallies->disk_read, curve_level(&read, SMALL_BYTES));
+        tally_count(&tallies->disk_write, curve_level(&write, SMALL_BYTES));
     }
     return s;
 }
@@ -303,9 +246,9 @@ static struct curve measure_products(struct bench *b, struct compute *unit, enum
                             down = {format, rows[i], 2048, 8192};
         double t = 4 * time_calls(b, call_product, &square, PRODUCT_SECONDS) + time_calls(b, call_product, &up, PRODUCT_SECONDS) +
                    time_calls(b, call_product, &down, PRODUCT_SECONDS);
-        add_point(&one, (double)rows[i], 2.0 * 3 * 8192 * 2048 * (double)rows[i] / t);
+        curve_add(&one, (double)rows[i], 2.0 * 3 * 8192 * 2048 * (double)rows[i] / t);
     }
-    blend_curve(&unit->matmul[format], &one, round);
+    curve_blend(&unit->matmul[format], &one, round);
     return one;
 }
 
@@ -334,13 +277,13 @@ static double measure_attention(struct bench *b, struct compute *unit, enum form
     struct attention_case prefill = {cache, 2, 512, 0, pad};
     double t = time_calls(b, call_attention, &prefill, 0.05);
     double rate = 2 * 4.0 * 2048 * 512 * 513 / 2 / t, sum = log(rate);
-    blend(&unit->attention_prefill_flops_per_s, rate, round);
+    rate_blend(&unit->attention_prefill_flops_per_s, rate, round);
     static const enum format formats[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
     for (int i = 0; i < 3; i++) {
         struct attention_case decode = {formats[i], 8, 1, 511, pad};
         double bytes = 8 * 512.0 * 2 * (double)format_vector_bytes(formats[i], 2048);
         rate = bytes / time_calls(b, call_attention, &decode, 0.03);
-        blend(&unit->attention_decode_bytes_per_s[formats[i]], rate, round);
+        rate_blend(&unit->attention_decode_bytes_per_s[formats[i]], rate, round);
         sum += log(rate);
     }
     return exp(sum / 4);
@@ -430,9 +373,9 @@ static enum status measure_compute(struct bench *b, struct compute *unit, struct
     struct curve f16 = measure_products(b, unit, FORMAT_F16, round);
     struct curve q4 = measure_products(b, unit, FORMAT_Q4, round), f32 = measure_products(b, unit, FORMAT_F32, round);
     double attention = measure_attention(b, unit, b->math == MATH_BF16 ? FORMAT_F16 : FORMAT_F32, round);
-    count(&tallies->product, curve_at(&f16, 512));
-    count(&tallies->unit, pow(level(&f16, 1) * level(&q4, 1) * level(&f32, 1) * attention, 0.25));
-    blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.03), round);
+    tally_count(&tallies->product, curve_at(&f16, 512));
+    tally_count(&tallies->unit, pow(curve_level(&f16, 1) * curve_level(&q4, 1) * curve_level(&f32, 1) * attention, 0.25));
+    rate_blend(&unit->memory_bytes_per_s, 5.0 * ROWS_MAX * 2048 * 4 / time_calls(b, call_passes, NULL, 0.03), round);
     double launch_s = time_calls(b, call_launches, NULL, 0.01);
     unit->launch_s += (launch_s - unit->launch_s) / (round + 1); /* a time already */
     return b->status;
@@ -464,20 +407,20 @@ static void measure_copies(const char *src, char *dst, struct link *l, int round
             int64_t at = i * bytes % (COPY_BYTES - bytes + 1);
             memcpy(dst + at, src + at, (size_t)bytes);
         }
-        add_point(&one, (double)bytes, (double)(COPIES * bytes) / (now_s() - start));
+        curve_add(&one, (double)bytes, (double)(COPIES * bytes) / (now_s() - start));
     }
-    blend_curve(&l->read_bytes_per_s, &one, round);
-    blend_curve(&l->write_bytes_per_s, &one, round);
+    curve_blend(&l->read_bytes_per_s, &one, round);
+    curve_blend(&l->write_bytes_per_s, &one, round);
 }
 
 /* -- the machine -------------------------------------------------------------------------------------------------------- */
 
-static void set_spreads(struct hardware *hw, const struct tallies *t, struct profile_steadiness *out)
+static void set_spreads(struct hardware *hw, struct compute *cpu, const struct tallies *t, struct profile_steadiness *out)
 {
     struct link *disk = &hw->link[hw->n_tiers - 2];
-    disk->read_spread = sqrt(variance(&t->disk_read));
-    disk->write_spread = sqrt(variance(&t->disk_write));
-    hw->compute[0].spread = sqrt(variance(&t->unit));
+    disk->read_spread = sqrt(tally_variance(&t->disk_read));
+    disk->write_spread = sqrt(tally_variance(&t->disk_write));
+    cpu->spread = sqrt(tally_variance(&t->unit));
     if (out)
         *out = (struct profile_steadiness){t->disk_read.range, t->product.range};
 }
@@ -491,57 +434,96 @@ static void set_tier(struct tier *t, const char *name, enum tier_kind kind, int6
 
 static void describe_machine(struct hardware *hw, const struct profile_options *o)
 {
-    bool device = o->device_bytes > 0;
-    int ram = device ? 1 : 0;
+    bool three = o->gpu || o->device_bytes > 0;
+    int ram = three ? 1 : 0;
     memset(hw, 0, sizeof *hw);
     snprintf(hw->name, sizeof hw->name, "%s", o->name);
     snprintf(hw->estimate, sizeof hw->estimate, "measured");
-    hw->n_tiers = device ? 3 : 2;
-    hw->n_computes = device ? 2 : 1;
-    if (device)
-        set_tier(&hw->tier[0], "device", TIER_DEVICE, o->device_bytes);
+    hw->n_tiers = three ? 3 : 2;
+    hw->n_computes = three ? 2 : 1;
+    if (three)
+        set_tier(&hw->tier[0], o->gpu ? "gpu" : "device", TIER_DEVICE, o->device_bytes);
     set_tier(&hw->tier[ram], "ram", TIER_HOST, o->ram_bytes);
     set_tier(&hw->tier[ram + 1], "disk", TIER_DISK, o->disk_bytes);
 }
 
+/* What measuring holds open. */
+struct parts {
+    struct arena arena;
+    struct disk disk;
+    struct bench bench;
+    struct profile_gpu *gpu;
+    void *from, *to; /* of copies within memory, to an emulated device */
+};
+
+static enum status open_parts(struct parts *p, const struct profile_options *o, struct error *err)
+{
+    bool bf16 = o->math ? strcmp(o->math, "bf16") == 0 : cpu_has_bf16();
+    *p = (struct parts){.disk = {.fd = -1}};
+    arena_init(&p->arena, "profile", 1LL << 30);
+    enum status s = disk_open(&p->disk, &p->arena, o, err);
+    if (s == STATUS_OK && o->device_bytes > 0 && !o->gpu)
+        s = copy_open(&p->arena, &p->from, &p->to, err);
+    if (s == STATUS_OK)
+        s = bench_open(&p->bench, o->threads, bf16 ? MATH_BF16 : MATH_F32, err);
+    if (s == STATUS_OK && o->gpu)
+        s = profile_gpu_open(&p->gpu, o, p->bench.operand, err);
+    return s;
+}
+
+static void close_parts(struct parts *p)
+{
+    profile_gpu_close(p->gpu);
+    disk_close(&p->disk);
+    pool_free(p->bench.pool);
+    arena_free(&p->bench.arena);
+    arena_free(&p->arena);
+}
+
+static enum status measure_round(struct parts *p, struct hardware *hw, const struct profile_options *o, struct tallies *tallies,
+                                 int round, struct error *err)
+{
+    int cpu = o->gpu ? 1 : 0;
+    tell(o, "disk", round);
+    enum status s = measure_disk(&p->disk, &hw->link[hw->n_tiers - 2], tallies, round, err);
+    if (p->from)
+        measure_copies(p->from, p->to, &hw->link[0], round);
+    if (s == STATUS_OK && p->gpu) {
+        tell(o, "GPU", round);
+        s = profile_gpu_round(p->gpu, hw, round, err);
+    }
+    tell(o, "matrix products and attention", round);
+    return s == STATUS_OK ? measure_compute(&p->bench, &hw->compute[cpu], tallies, round) : s;
+}
+
+/* An emulated device is the CPU twice. */
+static void finish(struct parts *p, struct hardware *hw, const struct profile_options *o, const struct tallies *tallies)
+{
+    int cpu = hw->n_computes - 1;
+    struct compute *measured = &hw->compute[p->gpu ? cpu : 0];
+    describe_compute(measured, &p->bench);
+    set_spreads(hw, measured, tallies, o->steadiness);
+    if (p->gpu) {
+        profile_gpu_finish(p->gpu, hw);
+    } else if (cpu > 0) {
+        hw->compute[cpu] = *measured;
+        snprintf(measured->name, sizeof measured->name, "device");
+    }
+    hw->compute[cpu].tier = cpu;
+    snprintf(hw->compute[cpu].name, sizeof hw->compute[cpu].name, "cpu");
+}
+
 enum status profile_measure(struct hardware *hw, const struct profile_options *o, struct error *err)
 {
-    bool device = o->device_bytes > 0, bf16 = o->math ? strcmp(o->math, "bf16") == 0 : cpu_has_bf16();
-    struct disk disk;
-    struct bench bench = {.pool = NULL};
-    struct arena arena;
+    struct parts parts;
     struct tallies tallies = {0};
-    void *src = NULL, *dst = NULL;
     describe_machine(hw, o);
-    arena_init(&arena, "profile", 1LL << 30);
     tell(o, "preparing", 0);
-    enum status s = disk_open(&disk, &arena, o, err);
-    if (device && s == STATUS_OK)
-        s = copy_open(&arena, &src, &dst, err);
+    enum status s = open_parts(&parts, o, err);
+    for (int round = 0; round < rounds(o) && s == STATUS_OK; round++)
+        s = measure_round(&parts, hw, o, &tallies, round, err);
     if (s == STATUS_OK)
-        s = bench_open(&bench, o->threads, bf16 ? MATH_BF16 : MATH_F32, err);
-    for (int round = 0; round < rounds(o) && s == STATUS_OK; round++) {
-        tell(o, "disk", round);
-        s = measure_disk(&disk, &hw->link[device ? 1 : 0], &tallies, round, err);
-        if (device)
-            measure_copies(src, dst, &hw->link[0], round);
-        tell(o, "matrix products and attention", round);
-        if (s == STATUS_OK)
-            s = measure_compute(&bench, &hw->compute[0], &tallies, round);
-    }
-    if (s == STATUS_OK) {
-        describe_compute(&hw->compute[0], &bench);
-        set_spreads(hw, &tallies, o->steadiness);
-    }
-    snprintf(hw->compute[0].name, sizeof hw->compute[0].name, "%s", device ? "device" : "cpu");
-    if (device) {
-        hw->compute[1] = hw->compute[0];
-        hw->compute[1].tier = 1;
-        snprintf(hw->compute[1].name, sizeof hw->compute[1].name, "cpu");
-    }
-    disk_close(&disk);
-    pool_free(bench.pool);
-    arena_free(&bench.arena);
-    arena_free(&arena);
+        finish(&parts, hw, o, &tallies);
+    close_parts(&parts);
     return s;
 }

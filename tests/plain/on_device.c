@@ -21,6 +21,11 @@ void emu_system(int driver, int devices)
     cr_skip_test("only the emulation pretends to have driver %d and %d devices", driver, devices);
 }
 
+void emu_close_device(int on) /* a GPU's memory is */
+{
+    (void)on;
+}
+
 void emu_fail_at(int64_t n)
 {
     cr_skip_test("only the emulation makes call %lld fail", (long long)n);
