@@ -108,7 +108,7 @@ NVCC       ?= $(firstword $(wildcard build/cuda-*/bin/nvcc /usr/local/cuda/bin/n
 # Machine code for every card since Turing, PTX for those to come.
 CUDA_ARCHS := 75 80 86 89 90
 GENCODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_90,code=compute_90
-CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-Wall,-Wno-unknown-pragmas $(GENCODE)
+CUDA_FLAGS := -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -I. -Xcompiler -fPIC,-Wall,-Wno-unknown-pragmas $(GENCODE)
 EMU_FLAGS  := -std=gnu++17 -pthread -fPIC -Itests/emu -I. -MMD -MP -Wall -Wextra -Wshadow -Wno-unknown-pragmas $(WERROR)
 EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o \
               obj/tests/emu/cublas.emu.o
@@ -221,7 +221,7 @@ $B/bench/%: $B/obj/bench/%.o $B/libcli.a $B/libballast.a
 
 # -- what people type ------------------------------------------------------------------------------------------------
 
-test-build: all $(TESTS) $B/emu/libballast_cuda.so
+test-build: all $(TESTS) $B/emu/libballast_cuda.so $B/emu/device
 asan-build: $(ASAN_TESTS)
 fuzz-build: $(FUZZERS)
 
@@ -229,7 +229,8 @@ test: ## install what is missing, build, run every test (units, CLI, sanitizers,
 	@scripts/install_deps.sh test
 	@$(MAKE) --no-print-directory -j$(JOBS) test-build asan-build
 	@scripts/run_tests.sh $(TESTS) $(sort $(wildcard tests/test_*.sh)) scripts/layers.sh scripts/check_format.sh \
-	    $(ASAN_TESTS) scripts/check_cuda.sh scripts/check_bundle.sh scripts/check_fuzz.sh
+	    $(ASAN_TESTS) scripts/check_cuda.sh scripts/check_bundle.sh \
+	    scripts/check_gpu_bench.sh scripts/check_fuzz.sh
 
 check: ## the quick part of test: units, CLI, layers, format
 	@scripts/install_deps.sh test

@@ -15,13 +15,16 @@ profile() {
     [ "$file" -nt "$ballast" ] || { say "profiling into $file"; "$ballast" profile -o "$file" --scratch-dir "$out" "$@" >&2; }
 }
 
+# A script that has a time limit says so here: limited COMMAND...
+limited() { "$@"; }
+
 # model NAME: its random weights on disk; prints the directory.
 model() {
     local directory=$models/$1-random-1
     if [ ! -s "$directory/config.json" ]; then
         say "writing random weights of $1"
         # the smallest run there is makes them
-        "$ballast" run -m "$1" -H "$out/machine.json" -p 1 -n 1 -b 1 --num-gpu-batches 1 --percent "0 0 100 0 100 0" --weights random:1 \
+        limited "$ballast" run -m "$1" -H "${machine_profile:-$out/machine.json}" -p 1 -n 1 -b 1 --num-gpu-batches 1 --percent "0 0 100 0 100 0" --weights random:1 \
             --weights-dir "$models" --scratch-dir "$out" >/dev/null
     fi
     echo "$directory"

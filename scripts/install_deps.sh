@@ -7,7 +7,7 @@ set -euo pipefail
 
 run=(build-essential make libglpk-dev libgsl-dev libcsv-dev libjansson-dev libdnnl-dev liburing-dev libpcre2-dev libhwloc-dev
     gnuplot-nox\|gnuplot fonts-dejavu-core)
-tests=(libcriterion-dev libopenmpi-dev openmpi-bin pkg-config\|pkgconf fio clang 'libclang-rt-dev|libclang-rt-14-dev|libclang-rt-18-dev' clang-format-14\|clang-format cppcheck)
+tests=(libcriterion-dev libopenmpi-dev openmpi-bin pkg-config\|pkgconf fio clang 'libclang-rt-dev|libclang-rt-14-dev|libclang-rt-18-dev' clang-format-14\|clang-format cppcheck shellcheck)
 
 case ${1:-} in
 run) needs=("${run[@]}") ;;

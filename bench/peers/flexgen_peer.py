@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""FlexGen itself, measured: its package's OptLM with one policy. Prints prefill_s,decode_s,peak_gpu_bytes of one generation after a warm-up.
+
+Calls what flexgen.flex_opt's own main does, less its tokenizer, which would be fetched: prompts are token ids. Weights are FlexGen's dummy ones,
+all 1, as in its own benchmarks.
+"""
+import argparse
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="opt-6.7b, opt-13b, opt-30b")
+    parser.add_argument("--percent", type=int, nargs=6, required=True, metavar="N", help="wg wc cg cc hg hc")
+    parser.add_argument("--gpu-batch-size", type=int, required=True)
+    parser.add_argument("--num-gpu-batches", type=int, required=True)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--gen", type=int, default=32)
+    parser.add_argument("--compress-weight", action="store_true")
+    parser.add_argument("--compress-cache", action="store_true")
+    parser.add_argument("--gpu-bytes", type=int, required=True, help="of the device's memory: the allocator refuses more")
+    parser.add_argument("--offload-dir", required=True)
+    return parser.parse_args()
+
+
+def policy(args):
+    from flexgen.compression import CompressionConfig
+    from flexgen.flex_opt import Policy
+
+    def groups(dim):
+        return CompressionConfig(num_bits=4, group_size=64, group_dim=dim, symmetric=False)
+
+    return Policy(args.gpu_batch_size, args.num_gpu_batches, *args.percent, overlap=True, sep_layer=True, pin_weight=True,
+                  cpu_cache_compute=False, attn_sparsity=1.0, compress_weight=args.compress_weight, comp_weight_config=groups(0),
+                  compress_cache=args.compress_cache, comp_cache_config=groups(2))
+
+
+def generate(args):
+    """Seconds of every step of one generation, and the most device memory that was taken."""
+    import numpy as np
+    import torch
+    from flexgen.flex_opt import DUMMY_WEIGHT, OptLM, get_opt_config
+    from flexgen.timer import timers
+    from flexgen.utils import ExecutionEnv
+
+    torch.cuda.set_per_process_memory_fraction(args.gpu_bytes / torch.cuda.get_device_properties(0).total_memory)
+    env = ExecutionEnv.create(args.offload_dir)
+    model = OptLM(get_opt_config(args.model), env, DUMMY_WEIGHT, policy(args))
+    prompts = np.random.default_rng(0).integers(4, 50000, (args.gpu_batch_size * args.num_gpu_batches, args.prompt))
+    try:
+        model.generate(prompts[:, :32].tolist(), max_new_tokens=1)
+        timers("generate").reset()
+        model.generate(prompts.tolist(), max_new_tokens=args.gen)
+        return timers("generate").costs, torch.cuda.max_memory_allocated()
+    finally:
+        env.close_copy_threads()
+
+
+def main():
+    args = parse()
+    costs, peak = generate(args)
+    print(f"{costs[0]:.6f},{sum(costs[1:]):.6f},{peak}")
+
+
+if __name__ == "__main__":
+    main()
