@@ -185,21 +185,43 @@ static double hidden_latency(const struct hardware *hw, const struct trace *t, c
     return fmin(latency_of(hw, op), (double)(e->start_ns - before->start_ns) / 1e9);
 }
 
-static void hide_latencies(const struct observed *b, const struct trace *t, const struct schedule *schedule, int64_t *event_of,
-                           struct seen *seen)
+static int by_start(const void *a, const void *b)
+{
+    const struct trace_event *x = *(const struct trace_event *const *)a, *y = *(const struct trace_event *const *)b;
+    if (x->start_ns != y->start_ns) {
+        return x->start_ns < y->start_ns ? -1 : 1;
+    }
+    return x->op < y->op ? -1 : x->op > y->op;
+}
+
+/* Each event after the one before it on its resource when the trace was made: under another profile the schedule may have them in another order. */
+static enum status hide_latencies(const struct observed *b, const struct trace *t, const struct schedule *schedule,
+                                  struct seen *seen, struct error *err)
 {
     const struct trace_event *before[RESOURCES_MAX] = {NULL};
-    for (int32_t i = 0; i < schedule->n_ops; i++) {
-        event_of[i] = -1;
+    const struct trace_event **order = malloc((size_t)t->n_events * sizeof *order);
+    int64_t *event_of = malloc(((size_t)schedule->n_ops + 1) * sizeof *event_of);
+    enum status status = STATUS_OK;
+    if (order && event_of) {
+        for (int32_t i = 0; i < schedule->n_ops; i++) {
+            event_of[i] = -1;
+        }
+        for (int64_t i = 0; i < t->n_events; i++) {
+            event_of[t->event[i].op] = i;
+            order[i] = &t->event[i];
+        }
+        qsort(order, (size_t)t->n_events, sizeof *order, by_start);
+        for (int64_t i = 0; i < t->n_events; i++) {
+            const struct trace_event *e = order[i];
+            seen[e - t->event].hidden_s = hidden_latency(&b->setting.hardware, t, schedule, event_of, e, before[e->resource]);
+            before[e->resource] = e;
+        }
+    } else {
+        status = error_set(err, STATUS_RUNTIME, "%s: out of memory for %lld operations", b->path, (long long)t->n_events);
     }
-    for (int64_t i = 0; i < t->n_events; i++) {
-        event_of[t->event[i].op] = i;
-    }
-    for (int64_t i = 0; i < t->n_events; i++) {
-        const struct trace_event *e = &t->event[i];
-        seen[i].hidden_s = hidden_latency(&b->setting.hardware, t, schedule, event_of, e, before[e->resource]);
-        before[e->resource] = e;
-    }
+    free(order);
+    free(event_of);
+    return status;
 }
 
 static enum status look_at_events(const struct observed *b, const struct trace *t, const struct schedule *schedule,
@@ -263,14 +285,15 @@ static enum status observe(struct observed *b, const struct trace *t, const stru
     const int64_t n = t->n_events;
     double busy_s = 0;
     struct seen *seen = malloc((size_t)n * sizeof *seen);
-    int64_t *event_of = malloc(((size_t)schedule->n_ops + 1) * sizeof *event_of);
     b->class = malloc((size_t)n * sizeof *b->class);
     b->group = malloc((size_t)n * sizeof *b->group);
-    enum status status = seen && event_of && b->class && b->group
+    enum status status = seen && b->class && b->group
                              ? look_at_events(b, t, schedule, seen, err)
                              : error_set(err, STATUS_RUNTIME, "%s: out of memory for %lld operations", b->path, (long long)n);
     if (status == STATUS_OK) {
-        hide_latencies(b, t, schedule, event_of, seen);
+        status = hide_latencies(b, t, schedule, seen, err);
+    }
+    if (status == STATUS_OK) {
         qsort(seen, (size_t)n, sizeof *seen, by_class);
         for (int64_t i = 0; i < n; i++) {
             busy_s += seen[i].measured_s;
@@ -283,7 +306,6 @@ static enum status observe(struct observed *b, const struct trace *t, const stru
         }
     }
     free(seen);
-    free(event_of);
     return status;
 }
 

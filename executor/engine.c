@@ -29,8 +29,8 @@ struct engine {
 
 struct worker {
     struct engine *e;
-    int resource;
-    int32_t n, *op; /* its operations, in order */
+    int32_t n;
+    const int32_t *op; /* (n) its operations, in order */
     pthread_t thread;
     bool started;
 };
@@ -187,18 +187,11 @@ static enum status record(const struct engine *e, struct trace *trace, struct er
     return s;
 }
 
-static enum status start_workers(struct engine *e, struct worker *w, int n, struct error *err)
+static void start_workers(struct engine *e, struct worker *w, int n)
 {
-    int32_t *list = malloc((size_t)(e->s->n_ops ? e->s->n_ops : 1) * sizeof *list), used = 0;
-    if (!list)
-        return error_set(err, STATUS_RUNTIME, "out of memory for %d operations", e->s->n_ops);
-    for (int r = 0; r < n; r++) {
-        w[r] = (struct worker){.e = e, .resource = r, .op = list + used};
-        for (int32_t i = 0; i < e->s->n_ops; i++)
-            if (e->s->op[i].resource == r)
-                w[r].op[w[r].n++] = i;
-        used += w[r].n;
-    }
+    const struct schedule *s = e->s;
+    for (int r = 0; r < n; r++)
+        w[r] = (struct worker){.e = e, .n = s->first[r + 1] - s->first[r], .op = s->lane + s->first[r]};
     for (int r = 0; r < n; r++) {
         if (w[r].n == 0)
             continue;
@@ -210,7 +203,6 @@ static enum status start_workers(struct engine *e, struct worker *w, int n, stru
         }
         w[r].started = true;
     }
-    return STATUS_OK;
 }
 
 enum status engine_run(const struct schedule *s, int n_resources, const struct engine_work *work, const atomic_bool *stop,
@@ -226,15 +218,12 @@ enum status engine_run(const struct schedule *s, int n_resources, const struct e
         e.status = error_set(err, STATUS_RUNTIME, "out of memory for %d operations", s->n_ops);
     } else {
         e.zero_ns = now_ns();
-        enum status started = start_workers(&e, w, n_resources, err);
+        start_workers(&e, w, n_resources);
         for (int r = 0; r < n_resources; r++)
             if (w[r].started)
                 pthread_join(w[r].thread, NULL);
-        if (started != STATUS_OK)
-            e.status = started;
         if (e.status == STATUS_OK && trace)
             e.status = record(&e, trace, err);
-        free(w[0].op);
     }
     free(w);
     free(e.done);

@@ -1,4 +1,4 @@
-/* engine.h - runs a schedule for real: one thread per resource, each in list order, joined by the operations' dependencies.
+/* engine.h - runs a schedule for real: one thread per resource, each going through its lane, joined by the operations' dependencies.
  *
  * A transfer may be begun before the previous one on its link has finished, so that the device's queue does not drain between
  * operations. Times go into the trace as they happen; recording is two clock readings and one store an operation.

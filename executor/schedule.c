@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "executor/order.h"
+#include "executor/sim/sim.h"
 #include "model/cost.h"
 #include "model/stream.h"
 
@@ -13,6 +14,22 @@ const char *op_kind_name(enum op_kind kind)
         {"load_weights", "load_cache", "store_cache", "load_hidden", "store_hidden", "embed",           "attention",
          "mlp",          "head",       "qkv",         "send_qkv",    "attend",       "return_attended", "out"};
     return names[kind];
+}
+
+int op_rank(const struct op *op)
+{
+    switch (op->kind) {
+    case OP_LOAD_WEIGHTS:
+        return 3;
+    case OP_LOAD_CACHE:
+    case OP_STORE_CACHE:
+        return 2;
+    case OP_LOAD_HIDDEN:
+    case OP_STORE_HIDDEN:
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 int64_t step_first_token(const struct workload *w, int step)
@@ -427,6 +444,30 @@ static void build(struct builder *b)
     }
 }
 
+/* Lanes in the order of the list, or in the one that clock_arrange finds where that is faster. */
+static enum status arrange(struct schedule *s, const struct run_setting *set, struct error *err)
+{
+    size_t n = (size_t)s->n_ops + 1;
+    double *duration_s = malloc(n * sizeof *duration_s), listed_s, arranged_s;
+    int32_t *lane = malloc(n * sizeof *lane);
+    struct clock_input in = clock_setting(s, set);
+    in.duration_s = duration_s;
+    enum status status = schedule_deal(s, err);
+    if (status == STATUS_OK && !(duration_s && lane))
+        status = error_set(err, STATUS_RUNTIME, "out of memory for %d operations", s->n_ops);
+    if (status == STATUS_OK)
+        status = op_durations(s, set, duration_s, err);
+    if (status == STATUS_OK)
+        status = clock_run(&in, NULL, &listed_s, err);
+    if (status == STATUS_OK)
+        status = clock_arrange(&in, lane, &arranged_s, err);
+    if (status == STATUS_OK && arranged_s < listed_s)
+        memcpy(s->lane, lane, (size_t)s->n_ops * sizeof *lane);
+    free(duration_s);
+    free(lane);
+    return status;
+}
+
 enum status schedule_new(struct schedule *s, const struct arch *a, const struct hardware *hw, const struct workload *w,
                          const struct policy *p, const struct placement *pl, struct error *err)
 {
@@ -459,6 +500,9 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
         memset(b.cache_slot, -1, sizeof b.cache_slot);
         memset(b.hidden_slot, -1, sizeof b.hidden_slot);
         build(&b);
+        struct run_setting set = {.arch = a, .hardware = hw, .workload = w, .policy = p, .placement = pl};
+        if (b.status == STATUS_OK)
+            b.status = arrange(s, &set, err);
     } else {
         b.status = error_set(err, STATUS_RUNTIME, "out of memory for the schedule");
     }
@@ -472,8 +516,27 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
     return b.status;
 }
 
+enum status schedule_deal(struct schedule *s, struct error *err)
+{
+    int32_t next[RESOURCES_MAX];
+    s->lane = malloc(((size_t)s->n_ops + 1) * sizeof *s->lane);
+    if (!s->lane)
+        return error_set(err, STATUS_RUNTIME, "out of memory for %d operations", s->n_ops);
+    memset(s->first, 0, sizeof s->first);
+    for (int32_t i = 0; i < s->n_ops; i++)
+        s->first[s->op[i].resource + 1]++;
+    for (int r = 0; r < RESOURCES_MAX; r++) {
+        s->first[r + 1] += s->first[r];
+        next[r] = s->first[r];
+    }
+    for (int32_t i = 0; i < s->n_ops; i++)
+        s->lane[next[s->op[i].resource]++] = i;
+    return STATUS_OK;
+}
+
 void schedule_free(struct schedule *s)
 {
     free(s->op);
+    free(s->lane);
     memset(s, 0, sizeof *s);
 }

@@ -1,9 +1,15 @@
 /* schedule.h - the block schedule as data: a list of operations with a resource, bytes and dependencies.
  *
  * The simulator advances a clock over it, the executor runs it on real threads and streams: same operations, same names. Every
- * resource runs its operations in list order; an operation starts when its resource is free and its dependencies are done.
- * Dependencies always point backwards, so the list cannot deadlock. Buffers are slots fixed here: a weight ring of `prefetch` slots,
- * two cache slots, three hidden-state slots; waiting for a slot is a dependency like any other.
+ * resource runs its operations in the order of its lane; an operation starts when its resource is free and its dependencies are done.
+ * Buffers are slots fixed here: a weight ring of `prefetch` slots, two cache slots, three hidden-state slots; waiting for a slot is a
+ * dependency like any other.
+ *
+ * The list follows from the model, the workload, the policy and the placement; dependencies point backwards in it, so it cannot deadlock. A
+ * resource that kept to the list would often stand still: a result of attention near the cache that is not there yet holds up
+ * the weights behind it, and weights whose slot is not free hold up the result. Were each resource to choose as it goes, no
+ * two runs would be alike. So the choice is made once, on the cost model's clock (clock_arrange), and kept as the lanes: the order follows from
+ * the placement and the profile, and the engine and the simulator share it. Where the list is faster on that clock, it stays.
  */
 #ifndef BALLAST_EXECUTOR_SCHEDULE_H
 #define BALLAST_EXECUTOR_SCHEDULE_H
@@ -51,14 +57,24 @@ struct op {
     int32_t dep[OP_DEPS_MAX];
 };
 
+/* How urgent an operation is among those that a link could do next, 0 the most: what a computation is about to need goes before weights,
+ * which are wanted visits later. Operations of one rank keep the order of the list; computations are all of one. */
+#define RANKS 4
+int op_rank(const struct op *op);
+
 struct schedule {
     int32_t n_ops, cap_ops;
     struct op *op; /* (n_ops) owned */
+    int32_t *lane; /* (n_ops) owned: the operations of resource r, in order, are lane[first[r] .. first[r+1]) */
+    int32_t first[RESOURCES_MAX + 1];
 };
 
 enum status schedule_new(struct schedule *s, const struct arch *a, const struct hardware *hw, const struct workload *w,
                          const struct policy *p, const struct placement *pl, struct error *err);
 void schedule_free(struct schedule *s); /* a zeroed struct is fine */
+
+/* Fills lane and first from a list made by hand; schedule_new has done it. */
+enum status schedule_deal(struct schedule *s, struct error *err);
 
 /* Tokens in the cache before a step, and new ones in it. */
 int64_t step_first_token(const struct workload *w, int step);

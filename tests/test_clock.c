@@ -45,7 +45,9 @@ static int32_t add(struct hand *h, int resource, double duration_s, int32_t dep)
 static void run(struct hand *h)
 {
     struct error err = {0};
+    cr_assert_eq(schedule_deal(&h->s, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(clock_run(&h->in, h->time, &h->total_s, &err), STATUS_OK, "%s", err.text);
+    free(h->s.lane);
 }
 
 #define AT(i, from, to)                                                                                                          \

@@ -71,19 +71,17 @@ Test(executor, the_trace_has_every_operation_after_what_it_waited_for)
 
 /* -- the simulator's trace is the executor's, but for the times ---------------------------------------------------------- */
 
-/* The order on every resource: as in the list, whoever made the trace. */
-static void assert_in_order(const struct trace *t, const char *what)
+/* The order on every resource: as in its lane, whoever made the trace. */
+static void assert_in_order(const struct trace *t, const struct schedule *s, const char *what)
 {
-    int64_t last_end[RESOURCES_MAX] = {0};
-    for (int64_t i = 0; i < t->n_events; i++) {
-        const struct trace_event *e = &t->event[i];
-        cr_assert_geq(e->start_ns, last_end[e->resource], "%s: operation %d starts before the one before it on %s ends", what,
-                      e->op, t->resource_name[e->resource]);
-        last_end[e->resource] = e->end_ns;
-    }
+    for (int r = 0; r < t->n_resources; r++)
+        for (int32_t i = s->first[r] + 1; i < s->first[r + 1]; i++)
+            cr_assert_geq(t->event[s->lane[i]].start_ns, t->event[s->lane[i - 1]].end_ns,
+                          "%s: operation %d starts before %d ends, which comes before it on %s", what, s->lane[i], s->lane[i - 1],
+                          t->resource_name[r]);
 }
 
-static void assert_agree(const struct trace *run, const struct trace *sim, const char *what)
+static void assert_agree(const struct trace *run, const struct trace *sim, const struct schedule *schedule, const char *what)
 {
     cr_assert_eq(run->n_events, sim->n_events, "%s: %lld operations ran, %lld were simulated", what, (long long)run->n_events,
                  (long long)sim->n_events);
@@ -93,8 +91,8 @@ static void assert_agree(const struct trace *run, const struct trace *sim, const
                       r->layer == s->layer && r->batch == s->batch && r->bytes == s->bytes && r->flops == s->flops,
                   "%s: operation %d differs", what, r->op);
     }
-    assert_in_order(run, what);
-    assert_in_order(sim, what);
+    assert_in_order(run, schedule, what);
+    assert_in_order(sim, schedule, what);
 }
 
 Test(executor, runs_the_operations_that_are_simulated_in_the_same_order)
@@ -118,7 +116,7 @@ Test(executor, runs_the_operations_that_are_simulated_in_the_same_order)
         cr_assert_eq(schedule_new(&schedule, &f.arch, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
         struct run_setting set = {"test", &f.arch, &hw, &w, &p, &pl, &prediction};
         cr_assert_eq(simulate(&schedule, &set, &sim, &err), STATUS_OK, "%s", err.text);
-        assert_agree(&run, &sim, PLACED[i].percent);
+        assert_agree(&run, &sim, &schedule, PLACED[i].percent);
         schedule_free(&schedule);
         placement_free(&pl);
         trace_free(&run);

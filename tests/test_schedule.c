@@ -137,25 +137,43 @@ static int below(int n)
     return (int)((state >> 33) % (uint64_t)n);
 }
 
-/* For every operation, which earlier ones are certain to have ended: those on its resource before it, its dependencies, and theirs. */
+/* Everything that is certain to have ended when `i` starts: the operation before it on its resource, its dependencies, and all before these. */
+static void reach(const struct schedule *s, bool *before, int32_t i, int32_t previous)
+{
+    size_t n = (size_t)s->n_ops;
+    for (int d = -1; d < s->op[i].n_deps; d++) {
+        int32_t j = d < 0 ? previous : s->op[i].dep[d];
+        if (j < 0)
+            continue;
+        before[(size_t)i * n + (size_t)j] = true;
+        for (size_t k = 0; k < n; k++)
+            before[(size_t)i * n + k] |= before[(size_t)j * n + k];
+    }
+}
+
+/* For every operation, which ones are certain to have ended: (n_ops, n_ops). Goes through the lanes as the engine does; all of them must come
+ * to their ends. */
 static bool *reachability(const struct schedule *s)
 {
     size_t n = (size_t)s->n_ops;
-    bool *before = calloc(n * n, sizeof *before);
-    int32_t last[RESOURCES_MAX];
-    memset(last, -1, sizeof last);
-    for (int32_t i = 0; i < s->n_ops; i++) {
-        const struct op *op = &s->op[i];
-        for (int d = -1; d < op->n_deps; d++) {
-            int32_t j = d < 0 ? last[op->resource] : op->dep[d];
-            if (j < 0)
+    bool *before = calloc(n * n, sizeof *before), *done = calloc(n, sizeof *done), moved = true;
+    int32_t at[RESOURCES_MAX], n_done = 0;
+    memcpy(at, s->first, sizeof at);
+    while (moved) {
+        moved = false;
+        for (int r = 0; r < RESOURCES_MAX; r++) {
+            bool ready = at[r] < s->first[r + 1];
+            for (int d = 0; ready && d < s->op[s->lane[at[r]]].n_deps; d++)
+                ready = done[s->op[s->lane[at[r]]].dep[d]];
+            if (!ready)
                 continue;
-            before[(size_t)i * n + (size_t)j] = true;
-            for (int32_t k = 0; k < j; k++)
-                before[(size_t)i * n + (size_t)k] |= before[(size_t)j * n + (size_t)k];
+            reach(s, before, s->lane[at[r]], at[r] > s->first[r] ? s->lane[at[r] - 1] : -1);
+            done[s->lane[at[r]++]] = moved = true;
+            n_done++;
         }
-        last[op->resource] = i;
     }
+    cr_assert_eq(n_done, s->n_ops, "%d of %d operations can run", n_done, s->n_ops);
+    free(done);
     return before;
 }
 

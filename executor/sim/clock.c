@@ -6,16 +6,23 @@
 
 #define NONE (-1)
 
-/* A resource: its operations in order, and the one at work. */
-struct lane {
+/* Operations that run in this order. */
+struct queue {
     const int32_t *op; /* (n) */
-    int32_t n, at;     /* at: the one at work, or the next */
+    int32_t n, at;     /* at: the next */
+    int32_t watched;   /* the dependency that keeps it from starting; NONE if there is none */
+    bool early;        /* it was ready when the operation now at work started */
+};
+
+/* A resource: one queue, or when the order is still to be found one for each rank, the most urgent first. */
+struct lane {
+    struct queue queue[RANKS];
+    int n_queues;
+    int32_t op; /* at work */
     bool working;
-    int32_t watched; /* the dependency that keeps the next from starting; NONE if there is none */
     int32_t waits_for;
     double start_s, end_s;
-    double pace;       /* seconds that pass for a second of work, at least 1 */
-    double next_begun; /* when the next transfer was begun behind the one at work; negative: not */
+    double pace; /* seconds that pass for a second of work, at least 1 */
 };
 
 struct clock {
@@ -23,6 +30,7 @@ struct clock {
     struct lane lane[RESOURCES_MAX];
     bool *done; /* (n_ops) */
     struct clock_time *times;
+    int32_t *started[RESOURCES_MAX]; /* where each resource's next operation is noted; NULL if nobody asks */
     double load[CONTENTIONS_MAX];
 };
 
@@ -36,34 +44,45 @@ static int32_t unfinished(const struct clock *c, int32_t id)
     return NONE;
 }
 
-/* Starts the lane's next operation if it is ready. */
-static bool start(struct clock *c, int resource, double now_s)
+/* Whether the next may start; *last is the dependency that it was seen to wait for. */
+static bool is_ready(const struct clock *c, struct queue *q, int32_t *last)
+{
+    if (q->at == q->n || (q->watched != NONE && !c->done[q->watched]))
+        return false;
+    *last = q->watched;
+    q->watched = unfinished(c, q->op[q->at]);
+    return q->watched == NONE;
+}
+
+/* Starts the most urgent operation that is ready, if there is one. */
+static void start(struct clock *c, int resource, double now_s)
 {
     struct lane *l = &c->lane[resource];
-    if (l->working || l->at == l->n)
-        return false;
-    int32_t id = l->op[l->at], last = l->watched;
-    l->watched = unfinished(c, id);
-    if (l->watched != NONE)
-        return false;
-    double hidden_s = l->next_begun < 0 ? 0 : fmin(c->in->latency_s[resource], now_s - l->next_begun);
+    const double latency_s = c->in->latency_s[resource];
+    struct queue *q = l->queue;
+    while (q < l->queue + l->n_queues && !is_ready(c, q, &l->waits_for))
+        q++;
+    if (q == l->queue + l->n_queues)
+        return;
+    l->op = q->op[q->at++];
     l->working = true;
-    l->waits_for = last;
+    l->end_s = now_s + fmax(0, c->in->duration_s[l->op] - (q->early ? fmin(latency_s, now_s - l->start_s) : 0));
     l->start_s = now_s;
-    l->end_s = now_s + fmax(0, c->in->duration_s[id] - hidden_s);
     l->pace = 1;
-    bool queues = c->in->latency_s[resource] > 0 && l->at + 1 < l->n;
-    l->next_begun = queues && unfinished(c, l->op[l->at + 1]) == NONE ? now_s : -1;
-    return true;
+    if (c->started[resource])
+        *c->started[resource]++ = l->op;
+    for (int k = 0; k < l->n_queues && latency_s > 0; k++) {
+        q = &l->queue[k];
+        q->early = q->at < q->n && unfinished(c, q->op[q->at]) == NONE;
+    }
 }
 
 static void end(struct clock *c, struct lane *l)
 {
-    int32_t id = l->op[l->at++];
-    c->done[id] = true;
+    c->done[l->op] = true;
     l->working = false;
     if (c->times)
-        c->times[id] = (struct clock_time){(int64_t)(l->start_s * 1e9 + 0.5), (int64_t)(l->end_s * 1e9 + 0.5), l->waits_for};
+        c->times[l->op] = (struct clock_time){(int64_t)(l->start_s * 1e9 + 0.5), (int64_t)(l->end_s * 1e9 + 0.5), l->waits_for};
 }
 
 /* How much longer everything of resource r takes now. */
@@ -111,11 +130,10 @@ static double run(struct clock *c)
         start(c, r, 0);
     share_out(c, 0);
     while ((l = next_to_end(c))) {
-        int32_t ended = l->op[l->at];
         now_s = l->end_s;
         end(c, l);
         for (int r = 0; r < c->in->n_resources; r++)
-            if (&c->lane[r] == l || c->lane[r].watched == ended)
+            if (!c->lane[r].working)
                 start(c, r, now_s);
         if (c->in->n_contentions)
             share_out(c, now_s);
@@ -123,37 +141,57 @@ static double run(struct clock *c)
     return now_s;
 }
 
-/* The operations of each resource, in order. */
-static void deal(struct clock *c, int32_t *list)
+static enum status no_memory(const struct clock_input *in, struct error *err)
 {
-    const struct schedule *s = c->in->schedule;
-    int32_t first[RESOURCES_MAX + 1] = {0}, next[RESOURCES_MAX];
-    for (int32_t i = 0; i < s->n_ops; i++)
-        first[s->op[i].resource + 1]++;
-    for (int r = 0; r < RESOURCES_MAX; r++)
-        first[r + 1] += first[r];
-    for (int r = 0; r < RESOURCES_MAX; r++) {
-        next[r] = first[r];
-        c->lane[r] =
-            (struct lane){.op = list + first[r], .n = first[r + 1] - first[r], .watched = NONE, .next_begun = -1, .pace = 1};
-    }
-    for (int32_t i = 0; i < s->n_ops; i++)
-        list[next[s->op[i].resource]++] = i;
+    return error_set(err, STATUS_RUNTIME, "out of memory for a simulation of %d operations", in->schedule->n_ops);
 }
 
 enum status clock_run(const struct clock_input *in, struct clock_time *times, double *total_s, struct error *err)
 {
-    size_t n = (size_t)in->schedule->n_ops + 1;
-    struct clock c = {.in = in, .times = times, .done = calloc(n, sizeof *c.done)};
-    int32_t *list = malloc(n * sizeof *list);
-    enum status s = STATUS_OK;
+    const struct schedule *s = in->schedule;
+    struct clock c = {.in = in, .times = times, .done = calloc((size_t)s->n_ops + 1, sizeof *c.done)};
+    if (!c.done)
+        return no_memory(in, err);
+    for (int r = 0; r < in->n_resources; r++) {
+        c.lane[r] = (struct lane){.n_queues = 1, .pace = 1};
+        c.lane[r].queue[0] = (struct queue){.op = s->lane + s->first[r], .n = s->first[r + 1] - s->first[r], .watched = NONE};
+    }
+    *total_s = run(&c);
+    free(c.done);
+    return STATUS_OK;
+}
+
+/* Deals the list to a queue for each resource and rank. */
+static void deal(struct clock *c, int32_t *list)
+{
+    const struct schedule *s = c->in->schedule;
+    int32_t n[RESOURCES_MAX][RANKS] = {{0}};
+    for (int32_t i = 0; i < s->n_ops; i++)
+        n[s->op[i].resource][op_rank(&s->op[i])]++;
+    for (int r = 0; r < c->in->n_resources; r++) {
+        c->lane[r] = (struct lane){.n_queues = RANKS, .pace = 1};
+        for (int k = 0; k < RANKS; list += n[r][k++])
+            c->lane[r].queue[k] = (struct queue){.op = list, .watched = NONE};
+    }
+    for (int32_t i = 0; i < s->n_ops; i++) {
+        struct queue *q = &c->lane[s->op[i].resource].queue[op_rank(&s->op[i])];
+        ((int32_t *)q->op)[q->n++] = i;
+    }
+}
+
+enum status clock_arrange(const struct clock_input *in, int32_t *lane, double *total_s, struct error *err)
+{
+    const struct schedule *s = in->schedule;
+    struct clock c = {.in = in, .done = calloc((size_t)s->n_ops + 1, sizeof *c.done)};
+    int32_t *list = malloc(((size_t)s->n_ops + 1) * sizeof *list);
     if (c.done && list) {
         deal(&c, list);
+        for (int r = 0; r < in->n_resources; r++)
+            c.started[r] = lane + s->first[r];
         *total_s = run(&c);
-    } else {
-        s = error_set(err, STATUS_RUNTIME, "out of memory for a simulation of %d operations", in->schedule->n_ops);
     }
+    enum status status = c.done && list ? STATUS_OK : no_memory(in, err);
     free(c.done);
     free(list);
-    return s;
+    return status;
 }

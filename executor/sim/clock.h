@@ -1,6 +1,6 @@
 /* clock.h - the event-driven clock: every operation of a schedule from its start to its end, by the engine's rules.
  *
- * - A resource runs its operations in list order, one at a time; an operation starts when its dependencies have ended.
+ * - A resource runs its operations in the order of its lane, one at a time; an operation starts when its dependencies have ended.
  * - A link begins its next transfer when the one in flight starts moving bytes, if the next is ready by then (executor/engine.c): its
  *   latency then passes behind the one in flight. One that becomes ready later is begun when the one in flight has ended.
  * - Resources may share something. While the shares of those at work in a contention exceed 1, all of them slow down by that sum; a
@@ -28,5 +28,9 @@ struct clock_time {
 
 /* Runs everything; *total_s is the last end. `times` (n_ops) may be NULL. */
 enum status clock_run(const struct clock_input *in, struct clock_time *times, double *total_s, struct error *err);
+
+/* The same with lanes still to be found: a resource that is free takes, of the operations that are ready, one of the most urgent rank
+ * (op_rank); of a rank they go in list order. Fills lane (n_ops) like the schedule's. clock_run over these lanes gives the same times. */
+enum status clock_arrange(const struct clock_input *in, int32_t *lane, double *total_s, struct error *err);
 
 #endif

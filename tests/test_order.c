@@ -1,0 +1,221 @@
+/* The order of the list: on random machines and placements a simulated run is as fast as the busiest resource of each layer allows. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "executor/sim/clock.h"
+#include "executor/sim/sim.h"
+#include "model/cost.h"
+#include "tests/planner_cases.h"
+
+#define BATCHES_MAX 12
+
+struct scene {
+    struct arch a;
+    struct hardware hw;
+    struct workload w;
+    struct policy p;
+    struct placement pl;
+    struct prediction predicted;
+    struct schedule s;
+    double *duration_s; /* (n_ops) */
+    struct clock_input in;
+};
+
+static void random_rates(struct hardware *hw)
+{
+    for (int l = 0; l + 1 < hw->n_tiers; l++) {
+        hw->link[l].read_bytes_per_s = flat(log_uniform(0.3e9, 10e9));
+        hw->link[l].write_bytes_per_s = flat(log_uniform(0.3e9, 10e9));
+    }
+    for (int u = 0; u < hw->n_computes; u++) {
+        struct compute *unit = &hw->compute[u];
+        for (int f = 0; f < FORMAT_COUNT; f++) {
+            unit->matmul[f] = flat(log_uniform(1e9, 100e9));
+            unit->attention_decode_bytes_per_s[f] = log_uniform(0.1e9, 10e9);
+        }
+        unit->attention_prefill_flops_per_s = log_uniform(1e9, 100e9);
+    }
+}
+
+static void random_fractions(double *f, int n_tiers)
+{
+    double rest = 1;
+    for (int t = 0; t < n_tiers - 1; t++) {
+        f[t] = pick(3) == 0 ? 0 : pick(3) == 0 ? rest : rest * uniform();
+        rest -= f[t];
+    }
+    f[n_tiers - 1] = rest;
+}
+
+static void random_scene(struct scene *c)
+{
+    struct error err = {0};
+    *c = (struct scene){.hw = test_machine(2 + (pick(4) > 0), "bf16"), .w = {8 + pick(100), 3 + pick(4), 0}};
+    random_rates(&c->hw);
+    cr_assert_eq(arch_load(&c->a, "opt-125m", &err), STATUS_OK, "%s", err.text);
+    policy_default(&c->p, c->hw.n_tiers);
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        random_fractions(c->p.fraction[cl], c->hw.n_tiers);
+    c->p.gpu_batch_size = 1 + pick(8);
+    c->p.num_gpu_batches = 1 + pick(BATCHES_MAX);
+    c->p.prefetch = 2 + pick(3);
+    c->p.attention_near_cache = c->hw.n_tiers == 3 && pick(2);
+}
+
+static void make(struct scene *c)
+{
+    struct error err = {0};
+    struct cost cost;
+    cr_assert_eq(placement_new(&c->pl, &c->a, &c->hw, &c->w, &c->p, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(schedule_new(&c->s, &c->a, &c->hw, &c->w, &c->p, &c->pl, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(cost_build(&cost, &c->a, &c->hw, &c->w, &c->p, &err), STATUS_OK, "%s", err.text);
+    cost_predict(&cost, (const double(*)[TIERS_MAX])c->pl.realised, &c->predicted);
+    struct run_setting set = {"test", &c->a, &c->hw, &c->w, &c->p, &c->pl, &c->predicted};
+    c->in = clock_setting(&c->s, &set);
+    c->duration_s = malloc((size_t)c->s.n_ops * sizeof *c->duration_s);
+    c->in.duration_s = c->duration_s;
+    cr_assert_eq(op_durations(&c->s, &set, c->duration_s, &err), STATUS_OK);
+}
+
+static double simulated_s(const struct scene *c)
+{
+    double s;
+    cr_assert_eq(clock_run(&c->in, NULL, &s, NULL), STATUS_OK);
+    return s;
+}
+
+static void close_scene(struct scene *c)
+{
+    free(c->duration_s);
+    schedule_free(&c->s);
+    placement_free(&c->pl);
+    arch_free(&c->a);
+}
+
+/* -- bounds ------------------------------------------------------------------------------------------------------------------ */
+
+static double busiest_s(const struct scene *c)
+{
+    double busy[RESOURCES_MAX] = {0}, most = 0;
+    for (int32_t i = 0; i < c->s.n_ops; i++) /* a latency may pass behind the transfer before */
+        busy[c->s.op[i].resource] += c->duration_s[i] - c->in.latency_s[c->s.op[i].resource];
+    for (int r = 0; r < RESOURCES_MAX; r++)
+        most = fmax(most, busy[r]);
+    return most;
+}
+
+/* What a layer's visit has to do on each resource, with the weights that are loaded meanwhile, and the longest way of one batch through it. */
+struct visit {
+    double work_s[RESOURCES_MAX], batch_s[BATCHES_MAX], part_s;
+};
+
+/* A visit is a line where batches pass stations one after the other. With n batches alike, whose steps take p_r, the last one leaves after
+ * (n-1) max p_r + sum p_r, so at most the work of the busiest station and one batch's way. Visit after visit, after the weights that
+ * are loaded ahead of the first. */
+static double bound_s(const struct scene *c)
+{
+    int layers = c->a.n_layers, n = layers * (int)c->w.gen_tokens, ahead = c->p.prefetch - 1;
+    struct visit *visit = calloc((size_t)n, sizeof *visit);
+    double sum = 0;
+    for (int32_t i = 0; i < c->s.n_ops; i++) {
+        const struct op *op = &c->s.op[i];
+        int at = op->step * layers + op->layer;
+        bool weights = op->kind == OP_LOAD_WEIGHTS;
+        /* weights are used by visits, of which an embedding is none */
+        int loaded = at - ahead - (op->layer <= ahead);
+        if (weights && loaded <= 0) {
+            sum += c->duration_s[i];
+            continue;
+        }
+        struct visit *v = &visit[weights ? loaded : at];
+        v->work_s[op->resource] += c->duration_s[i];
+        if (weights)
+            v->part_s = fmax(v->part_s, c->duration_s[i]);
+        else
+            v->batch_s[op->batch] += c->duration_s[i];
+    }
+    for (int i = 0; i < n; i++) {
+        double most = 0, way = 0;
+        for (int r = 0; r < RESOURCES_MAX; r++)
+            most = fmax(most, visit[i].work_s[r]);
+        for (int k = 0; k < c->p.num_gpu_batches; k++)
+            way = fmax(way, visit[i].batch_s[k]);
+        sum += most + way + visit[i].part_s * (c->hw.n_tiers - 1);
+    }
+    free(visit);
+    return sum;
+}
+
+Test(order, a_run_is_as_fast_as_the_busiest_resource_of_each_layer_allows)
+{
+    seed_from_environment("order");
+    for (int i = 0; i < 300; i++) {
+        struct scene c;
+        char flags[256];
+        random_scene(&c);
+        make(&c);
+        double s = simulated_s(&c), least = busiest_s(&c), most = bound_s(&c);
+        policy_flags(&c.p, &c.hw, flags, sizeof flags);
+        cr_assert_geq(s, least * (1 - 1e-9), "case %d: %s takes %g s, its busiest resource %g s", i, flags, s, least);
+        cr_assert_leq(s, most, "case %d: %s takes %g s, its layers one after the other at most %g s", i, flags, s, most);
+        close_scene(&c);
+    }
+}
+
+/* Lanes: of one rank in list order, and the clock that found them is right about the time that they take. */
+Test(order, lanes_keep_the_order_of_a_rank_and_take_as_long_as_was_found)
+{
+    seed_from_environment("order");
+    for (int i = 0; i < 100; i++) {
+        struct scene c;
+        double found_s, listed_s, s;
+        random_scene(&c);
+        make(&c);
+        s = simulated_s(&c);
+        int32_t *given = c.s.lane, *found = malloc((size_t)c.s.n_ops * sizeof *found);
+        cr_assert_eq(clock_arrange(&c.in, found, &found_s, NULL), STATUS_OK);
+        c.s.lane = found;
+        cr_assert_float_eq(simulated_s(&c), found_s, 1e-9 * found_s);
+        for (int r = 0; r < RESOURCES_MAX; r++) {
+            int32_t last[RANKS] = {-1, -1, -1, -1};
+            for (int32_t k = c.s.first[r]; k < c.s.first[r + 1]; k++) {
+                int rank = op_rank(&c.s.op[found[k]]);
+                cr_assert_gt(found[k], last[rank]);
+                cr_assert_eq(c.s.op[found[k]].resource, r);
+                last[rank] = found[k];
+            }
+        }
+        free(found);
+        cr_assert_eq(schedule_deal(&c.s, NULL), STATUS_OK);
+        listed_s = simulated_s(&c);
+        cr_assert_float_eq(s, fmin(listed_s, found_s), 1e-9 * s);
+        free(c.s.lane);
+        c.s.lane = given;
+        close_scene(&c);
+    }
+}
+
+/* Attention near the cache: what comes up waits for at most the part of the weights that is on the link, once a layer on the way from its last
+ * batch to the next layer's first. In list order it would wait for whole layers, and they for it. */
+Test(order, a_result_waits_for_one_part_of_weights_at_most)
+{
+    struct scene c = {.w = {256, 12, 0}};
+    struct error err = {0};
+    cr_assert_eq(hardware_load(&c.hw, "t4-gcp", &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(arch_load(&c.a, "opt-6.7b", &err), STATUS_OK, "%s", err.text);
+    policy_default(&c.p, 3);
+    cr_assert_eq(policy_percent(&c.p, "20 80 0 100 100 0", &c.hw, &err), STATUS_OK, "%s", err.text);
+    c.p.gpu_batch_size = 16;
+    c.p.num_gpu_batches = 4;
+    c.p.attention_near_cache = true;
+    make(&c);
+    double part_s = cost_transfer_s(&c.hw, 0, false, 0.8 * 2 * 4096 * 16384 * 2 / 4); /* of an MLP, of which 80 % come up */
+    double waits_s = 11 * 32 * part_s, predicted_s = c.predicted.prefill_s + c.predicted.decode_s, listed_s;
+    cr_assert_leq(simulated_s(&c), predicted_s + waits_s);
+    free(c.s.lane);
+    cr_assert_eq(schedule_deal(&c.s, &err), STATUS_OK);
+    listed_s = simulated_s(&c);
+    cr_assert_gt(listed_s, predicted_s + waits_s, "the list alone takes %g s: then this test shows nothing", listed_s);
+    close_scene(&c);
+}
