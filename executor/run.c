@@ -381,6 +381,10 @@ enum status runner_open(struct runner **out, const struct run_options *o, struct
     r->backend[0] = o->backend ? o->backend : &backend_cpu;
     r->backend[1] = &backend_cpu;
     enum status s = placement_check(set->placement, set->hardware, err);
+    if (s == STATUS_OK && hardware_waits(set->hardware))
+        s = error_set(err, STATUS_INVALID,
+                      "profile %s is of another program (its key runtime): it can be predicted and simulated, not run",
+                      set->hardware->name);
     if (s == STATUS_OK)
         s = schedule_new(&r->schedule, set->arch, set->hardware, set->workload, set->policy, set->placement, err);
     if (s == STATUS_OK)

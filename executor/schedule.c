@@ -1,9 +1,8 @@
-#include "executor/schedule.h"
+#include "executor/schedule_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/order.h"
 #include "executor/sim/sim.h"
 #include "model/cost.h"
 #include "model/stream.h"
@@ -11,8 +10,8 @@
 const char *op_kind_name(enum op_kind kind)
 {
     static const char *const names[OP_KIND_COUNT] =
-        {"load_weights", "load_cache", "store_cache", "load_hidden", "store_hidden", "embed",           "attention",
-         "mlp",          "head",       "qkv",         "send_qkv",    "attend",       "return_attended", "out"};
+        {"load_weights", "load_cache", "store_cache", "load_hidden", "store_hidden",    "embed", "attention", "mlp",
+         "head",         "qkv",        "send_qkv",    "attend",      "return_attended", "out",   "stage",     "turn"};
     return names[kind];
 }
 
@@ -42,38 +41,7 @@ int64_t step_tokens(const struct workload *w, int step)
     return step == 0 ? w->prompt_tokens : 1;
 }
 
-#define NONE      (-1)
-#define LINKS_MAX (TIERS_MAX - 1)
-#define PARTS_MAX 8
-
-/* The operations that last used a slot, or produced what a later one reads. */
-struct cache_use {
-    int32_t load[LINKS_MAX], store[LINKS_MAX], compute;
-};
-
-struct builder {
-    struct schedule *s;
-    const struct arch *a;
-    const struct hardware *hw;
-    const struct workload *w;
-    const struct policy *p;
-    const struct placement *pl;
-    struct error *err;
-    enum status status;
-    int links, prefetch, parts, cells; /* cells: batches under way at most, which share what is kept by batch */
-    struct order order;
-    bool near;
-    /* ring: per slot, the last compute of the visit that used it and the loads by link and part */
-    int32_t *ring_compute;                      /* (prefetch) */
-    int32_t (*ring_load)[LINKS_MAX][PARTS_MAX]; /* (prefetch) */
-    struct cache_use cache_slot[2];
-    struct cache_use hidden_slot[3];
-    int32_t (*stored_cache)[LINKS_MAX];  /* (n_layers * cells): last store by link */
-    int32_t (*stored_hidden)[LINKS_MAX]; /* (cells) */
-    int32_t (*near_op)[3];               /* (cells): qkv, attend, return of the current layer */
-};
-
-static int32_t emit(struct builder *b, struct op op, const int32_t *deps, int n)
+int32_t builder_emit(struct builder *b, struct op op, const int32_t *deps, int n)
 {
     struct schedule *s = b->s;
     if (b->status != STATUS_OK)
@@ -105,38 +73,43 @@ static int32_t emit(struct builder *b, struct op op, const int32_t *deps, int n)
     return s->n_ops++;
 }
 
+struct op builder_transfer(const struct builder *b, const struct turn *t, enum op_kind kind, int link, int64_t bytes)
+{
+    bool down = kind == OP_STORE_CACHE || kind == OP_STORE_HIDDEN;
+    return (struct op){.kind = (int16_t)kind,
+                       .resource = (int16_t)(down ? resource_link_write(link) : resource_link_read(link)),
+                       .link = (int16_t)link,
+                       .parts = (int16_t)b->parts,
+                       .slot = (int16_t)(t->visit < 0 ? -1 : t->visit % b->prefetch),
+                       .cache_slot = (int16_t)(t->attention % 2),
+                       .hidden_slot = (int16_t)(t->number % 3),
+                       .step = t->step,
+                       .layer = t->layer,
+                       .batch = t->batch,
+                       .bytes = bytes};
+}
+
 /* The state of a turn over a link, on its way up or down. */
 static int32_t move_state(struct builder *b, const struct turn *t, enum op_kind kind, int link, int64_t bytes,
                           const int32_t *deps, int n)
 {
-    bool down = kind == OP_STORE_CACHE || kind == OP_STORE_HIDDEN;
-    return emit(b,
-                (struct op){.kind = (int16_t)kind,
-                            .resource = (int16_t)(down ? resource_link_write(link) : resource_link_read(link)),
-                            .link = (int16_t)link,
-                            .cache_slot = (int16_t)(t->attention % 2),
-                            .hidden_slot = (int16_t)(t->number % 3),
-                            .step = t->step,
-                            .layer = t->layer,
-                            .batch = t->batch,
-                            .bytes = bytes},
-                deps, n);
+    return builder_emit(b, builder_transfer(b, t, kind, link, bytes), deps, n);
 }
 
-static bool is_attention(const struct builder *b, const struct turn *t)
+bool builder_attends(const struct builder *b, const struct turn *t)
 {
     return b->a->layer[t->layer].kind == LAYER_ATTENTION;
 }
 
 /* -- weights ---------------------------------------------------------------------------------------------------------- */
 
-static int64_t part_bytes(const struct builder *b, int layer, int link, int part)
+int64_t builder_weight_bytes(const struct builder *b, const struct turn *t, int link, int part)
 {
     struct weight_piece piece[WEIGHT_PIECES_MAX];
-    int n = placement_pieces(b->pl, b->a, layer, link, piece);
+    int n = placement_pieces(b->pl, b->a, t->layer, link, piece);
     int64_t step = format_row_step(b->pl->weights), sum = 0;
     for (int i = 0; i < n; i++) {
-        int64_t begin, end, cols = b->a->layer[layer].tensor[piece[i].tensor].cols;
+        int64_t begin, end, cols = b->a->layer[t->layer].tensor[piece[i].tensor].cols;
         weight_part_rows(&piece[i], step, part, b->parts, &begin, &end);
         sum += format_matrix_bytes(b->pl->weights, end - begin, cols);
     }
@@ -149,7 +122,7 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
     int slot = (int)(t->visit % b->prefetch);
     int32_t below = NONE;
     for (int link = b->links - 1; link >= 0; link--) {
-        int64_t bytes = part_bytes(b, t->layer, link, part);
+        int64_t bytes = builder_weight_bytes(b, t, link, part);
         int32_t deps[PARTS_MAX + 2], n = 0;
         if (bytes == 0)
             continue;
@@ -158,18 +131,9 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
             deps[n++] = b->ring_compute[slot];
         else /* the slot of the upper tier's ring is free once its last user has gone up: its parts go in order */
             deps[n++] = b->ring_load[slot][link - 1][b->parts - 1];
-        below = emit(b,
-                     (struct op){.kind = OP_LOAD_WEIGHTS,
-                                 .resource = (int16_t)resource_link_read(link),
-                                 .link = (int16_t)link,
-                                 .part = (int16_t)part,
-                                 .parts = (int16_t)b->parts,
-                                 .slot = (int16_t)slot,
-                                 .step = t->step,
-                                 .layer = t->layer,
-                                 .batch = t->batch,
-                                 .bytes = bytes},
-                     deps, n);
+        struct op load = builder_transfer(b, t, OP_LOAD_WEIGHTS, link, bytes);
+        load.part = (int16_t)part;
+        below = builder_emit(b, load, deps, n);
         b->ring_load[slot][link][part] = below;
     }
 }
@@ -177,7 +141,7 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
 /* -- cache ------------------------------------------------------------------------------------------------------------ */
 
 /* Bytes of the cache of (layer, batch) that cross `link`, for `tokens` tokens. */
-static int64_t cache_bytes(const struct builder *b, const struct turn *t, int link, int64_t tokens)
+int64_t builder_cache_bytes(const struct builder *b, const struct turn *t, int link, int64_t tokens)
 {
     int64_t sum = 0;
     for (int home = link + 1; home < b->pl->n_tiers; home++)
@@ -185,7 +149,7 @@ static int64_t cache_bytes(const struct builder *b, const struct turn *t, int li
     return sum;
 }
 
-static bool attends_near(const struct builder *b, const struct turn *t)
+bool builder_attends_near(const struct builder *b, const struct turn *t)
 {
     return b->near && t->step > 0;
 }
@@ -198,14 +162,14 @@ static int32_t *stored(struct builder *b, const struct turn *t)
 static void load_cache(struct builder *b, const struct turn *t)
 {
     struct cache_use *use = &b->cache_slot[t->attention % 2];
-    int stop = attends_near(b, t) ? 1 : 0;
+    int stop = builder_attends_near(b, t) ? 1 : 0;
     int64_t tokens = step_first_token(b->w, t->step);
     int32_t below = NONE;
     struct cache_use next = {.compute = NONE};
     memset(next.load, -1, sizeof next.load);
     memset(next.store, -1, sizeof next.store);
     for (int link = b->links - 1; link >= stop && tokens > 0; link--) {
-        int64_t bytes = cache_bytes(b, t, link, tokens);
+        int64_t bytes = builder_cache_bytes(b, t, link, tokens);
         int32_t deps[] = {below, stored(b, t)[link], link > 0 ? use->load[link - 1] : use->compute, use->compute,
                           use->store[link]};
         if (bytes == 0)
@@ -224,8 +188,8 @@ static void store_cache(struct builder *b, const struct turn *t, int32_t compute
     struct cache_use *use = &b->cache_slot[t->attention % 2];
     int32_t above = compute;
     use->compute = compute;
-    for (int link = attends_near(b, t) ? 1 : 0; link < b->links; link++) {
-        int64_t bytes = cache_bytes(b, t, link, step_tokens(b->w, t->step));
+    for (int link = builder_attends_near(b, t) ? 1 : 0; link < b->links; link++) {
+        int64_t bytes = builder_cache_bytes(b, t, link, step_tokens(b->w, t->step));
         if (bytes == 0)
             continue;
         int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE}; /* the slot below may still be going down */
@@ -237,7 +201,7 @@ static void store_cache(struct builder *b, const struct turn *t, int32_t compute
 
 /* -- hidden states ---------------------------------------------------------------------------------------------------- */
 
-static int64_t hidden_bytes(const struct builder *b, const struct turn *t, int link)
+int64_t builder_hidden_bytes(const struct builder *b, const struct turn *t, int link)
 {
     int64_t sum = 0;
     for (int home = link + 1; home < b->pl->n_tiers; home++)
@@ -250,7 +214,7 @@ static void load_hidden(struct builder *b, const struct turn *t)
     struct cache_use *use = &b->hidden_slot[t->number % 3];
     int32_t below = NONE, load[LINKS_MAX] = {NONE, NONE, NONE};
     for (int link = b->links - 1; link >= 0 && b->a->layer[t->layer].kind != LAYER_EMBED; link--) {
-        int64_t bytes = hidden_bytes(b, t, link);
+        int64_t bytes = builder_hidden_bytes(b, t, link);
         int32_t deps[] = {below, b->stored_hidden[t->batch % b->cells][link], link > 0 ? use->load[link - 1] : use->compute,
                           use->store[link]};
         if (bytes == 0)
@@ -267,7 +231,7 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
     int32_t above = compute;
     use->compute = compute;
     for (int link = 0; link < b->links && b->a->layer[t->layer].kind != LAYER_HEAD; link++) {
-        int64_t bytes = hidden_bytes(b, t, link);
+        int64_t bytes = builder_hidden_bytes(b, t, link);
         int32_t deps[] = {above, link + 1 < b->links ? use->store[link + 1] : NONE};
         if (bytes == 0)
             continue;
@@ -279,7 +243,7 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
 
 /* -- compute ---------------------------------------------------------------------------------------------------------- */
 
-static double layer_flops(const struct builder *b, const struct turn *t)
+double builder_flops(const struct builder *b, const struct turn *t)
 {
     const struct layer *l = &b->a->layer[t->layer];
     double one =
@@ -287,7 +251,7 @@ static double layer_flops(const struct builder *b, const struct turn *t)
     return one * b->p->gpu_batch_size;
 }
 
-static struct op compute_op(const struct builder *b, const struct turn *t, enum op_kind kind, int unit)
+struct op builder_compute(const struct builder *b, const struct turn *t, enum op_kind kind, int unit)
 {
     return (struct op){.kind = (int16_t)kind,
                        .resource = (int16_t)resource_compute(b->hw, unit),
@@ -309,7 +273,7 @@ static int wait_list(const struct builder *b, const struct turn *t, int32_t *dep
         deps[n++] = b->ring_load[t->visit % b->prefetch][0][b->parts - 1];
     deps[n++] = b->hidden_slot[t->number % 3].load[0];
     deps[n++] = b->hidden_slot[t->number % 3].store[0];
-    if (is_attention(b, t)) {
+    if (builder_attends(b, t)) {
         deps[n++] = b->cache_slot[t->attention % 2].load[0];
         deps[n++] = b->cache_slot[t->attention % 2].store[0];
     }
@@ -323,16 +287,21 @@ static void finish(struct builder *b, const struct turn *t, int32_t compute)
     store_hidden(b, t, compute);
 }
 
-static void compute_layer(struct builder *b, const struct turn *t)
+enum op_kind builder_kind(const struct builder *b, const struct turn *t)
 {
     static const enum op_kind kinds[] =
         {[LAYER_EMBED] = OP_EMBED, [LAYER_ATTENTION] = OP_ATTENTION, [LAYER_MLP] = OP_MLP, [LAYER_HEAD] = OP_HEAD};
+    return kinds[b->a->layer[t->layer].kind];
+}
+
+static void compute_layer(struct builder *b, const struct turn *t)
+{
     int32_t deps[OP_DEPS_MAX];
     int n = wait_list(b, t, deps);
-    struct op op = compute_op(b, t, kinds[b->a->layer[t->layer].kind], 0);
-    op.flops = layer_flops(b, t);
-    int32_t id = emit(b, op, deps, n);
-    if (is_attention(b, t))
+    struct op op = builder_compute(b, t, builder_kind(b, t), 0);
+    op.flops = builder_flops(b, t);
+    int32_t id = builder_emit(b, op, deps, n);
+    if (builder_attends(b, t))
         store_cache(b, t, id);
     finish(b, t, id);
 }
@@ -343,41 +312,47 @@ static double out_flops(const struct builder *b, const struct turn *t)
     return 2.0 * (double)(out->rows * out->cols) * b->p->gpu_batch_size;
 }
 
+double builder_attend_flops(const struct builder *b, const struct turn *t, int *below)
+{
+    const struct layer *l = &b->a->layer[t->layer];
+    *below = b->p->gpu_batch_size - placement_cache_count(b->pl, t->layer, t->batch, 0);
+    return *below * (layer_decode_flops(l, step_first_token(b->w, t->step) + 1) - l->a);
+}
+
 /* Attention near the cache, first half: project, send down, attend beside the cache, bring the result up. */
 static void near_begin(struct builder *b, const struct turn *t)
 {
     int64_t row = (b->a->heads * b->a->head_dim) * 4, kv = b->a->layer[t->layer].state_per_token * 4;
     int32_t deps[OP_DEPS_MAX], *op = b->near_op[t->batch % b->cells];
     int n = wait_list(b, t, deps);
-    int below = b->p->gpu_batch_size - placement_cache_count(b->pl, t->layer, t->batch, 0);
-    struct op qkv = compute_op(b, t, OP_QKV, 0), attend = compute_op(b, t, OP_ATTEND, 1);
-    const struct layer *l = &b->a->layer[t->layer];
-    attend.flops = below * (layer_decode_flops(l, step_first_token(b->w, t->step) + 1) - l->a);
-    qkv.flops = layer_flops(b, t) - attend.flops - out_flops(b, t);
-    op[0] = emit(b, qkv, deps, n);
+    int below;
+    struct op qkv = builder_compute(b, t, OP_QKV, 0), attend = builder_compute(b, t, OP_ATTEND, 1);
+    attend.flops = builder_attend_flops(b, t, &below);
+    qkv.flops = builder_flops(b, t) - attend.flops - out_flops(b, t);
+    op[0] = builder_emit(b, qkv, deps, n);
     op[1] = op[2] = NONE;
     if (below > 0) {
-        struct op send = compute_op(b, t, OP_SEND_QKV, 0);
-        struct op back = compute_op(b, t, OP_RETURN_ATTENDED, 0);
+        struct op send = builder_compute(b, t, OP_SEND_QKV, 0);
+        struct op back = builder_compute(b, t, OP_RETURN_ATTENDED, 0);
         send.resource = (int16_t)resource_link_write(0);
         send.link = back.link = 0;
         send.bytes = below * (row + kv);
         back.resource = (int16_t)resource_link_read(0);
         back.bytes = below * row;
         struct cache_use *use = &b->cache_slot[t->attention % 2];
-        int32_t sent = emit(b, send, &op[0], 1);
+        int32_t sent = builder_emit(b, send, &op[0], 1);
         int32_t attend_deps[] = {sent, use->load[1], use->store[1], stored(b, t)[0]};
-        op[1] = emit(b, attend, attend_deps, 4);
-        op[2] = emit(b, back, &op[1], 1);
+        op[1] = builder_emit(b, attend, attend_deps, 4);
+        op[2] = builder_emit(b, back, &op[1], 1);
         store_cache(b, t, op[1]);
     }
 }
 
 static void near_end(struct builder *b, const struct turn *t)
 {
-    struct op out = compute_op(b, t, OP_OUT, 0);
+    struct op out = builder_compute(b, t, OP_OUT, 0);
     out.flops = out_flops(b, t);
-    finish(b, t, emit(b, out, &b->near_op[t->batch % b->cells][2], 1));
+    finish(b, t, builder_emit(b, out, &b->near_op[t->batch % b->cells][2], 1));
 }
 
 /* -- the order of operations ------------------------------------------------------------------------------------------- */
@@ -418,13 +393,13 @@ static void build(struct builder *b)
     cursor_load(b, &cursor, b->prefetch - 2, INT32_MAX);
     while (more && b->status == STATUS_OK) {
         more = turn_next(&b->order, &t, &next);
-        bool near = is_attention(b, &t) && attends_near(b, &t),
-             near_next = more && is_attention(b, &next) && attends_near(b, &next);
+        bool near = builder_attends(b, &t) && builder_attends_near(b, &t),
+             near_next = more && builder_attends(b, &next) && builder_attends_near(b, &next);
         cursor_load(b, &cursor, t.visit, INT32_MAX); /* with a ring of one slot nothing was loaded ahead */
         if (near && !begun)
             near_begin(b, &t);
         begun = false;
-        if (more && is_attention(b, &next))
+        if (more && builder_attends(b, &next))
             load_cache(b, &next);
         if (more && next.batch != t.batch)
             load_hidden(b, &next);
@@ -444,7 +419,8 @@ static void build(struct builder *b)
     }
 }
 
-/* Lanes in the order of the list, or in the one that clock_arrange finds where that is faster. */
+/* Lanes in the order of the list, or in the one that clock_arrange finds where that is faster. A runtime that waits for the last operation of
+ * each resource keeps to the list. */
 static enum status arrange(struct schedule *s, const struct run_setting *set, struct error *err)
 {
     size_t n = (size_t)s->n_ops + 1;
@@ -453,7 +429,9 @@ static enum status arrange(struct schedule *s, const struct run_setting *set, st
     struct clock_input in = clock_setting(s, set);
     in.duration_s = duration_s;
     enum status status = schedule_deal(s, err);
-    if (status == STATUS_OK && !(duration_s && lane))
+    if (status != STATUS_OK || hardware_waits(set->hardware))
+        goto done;
+    if (!(duration_s && lane))
         status = error_set(err, STATUS_RUNTIME, "out of memory for %d operations", s->n_ops);
     if (status == STATUS_OK)
         status = op_durations(s, set, duration_s, err);
@@ -463,6 +441,7 @@ static enum status arrange(struct schedule *s, const struct run_setting *set, st
         status = clock_arrange(&in, lane, &arranged_s, err);
     if (status == STATUS_OK && arranged_s < listed_s)
         memcpy(s->lane, lane, (size_t)s->n_ops * sizeof *lane);
+done:
     free(duration_s);
     free(lane);
     return status;
@@ -485,7 +464,9 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
                         .near = p->attention_near_cache};
     size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches;
     memset(s, 0, sizeof *s);
-    b.parts = p->schedule == SCHEDULE_ROW ? 1 : p->num_gpu_batches < PARTS_MAX ? p->num_gpu_batches : PARTS_MAX;
+    b.parts = p->schedule == SCHEDULE_ROW || hardware_waits(hw) ? 1
+              : p->num_gpu_batches < PARTS_MAX                 ? p->num_gpu_batches
+                                                               : PARTS_MAX;
     b.ring_compute = malloc((size_t)p->prefetch * sizeof *b.ring_compute);
     b.ring_load = malloc((size_t)p->prefetch * sizeof *b.ring_load);
     b.stored_cache = malloc(cells * sizeof *b.stored_cache);
@@ -499,7 +480,10 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
         memset(b.near_op, -1, (size_t)p->num_gpu_batches * sizeof *b.near_op);
         memset(b.cache_slot, -1, sizeof b.cache_slot);
         memset(b.hidden_slot, -1, sizeof b.hidden_slot);
-        build(&b);
+        if (hardware_waits(hw))
+            builder_turns(&b);
+        else
+            build(&b);
         struct run_setting set = {.arch = a, .hardware = hw, .workload = w, .policy = p, .placement = pl};
         if (b.status == STATUS_OK)
             b.status = arrange(s, &set, err);

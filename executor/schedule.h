@@ -38,6 +38,9 @@ enum op_kind {
     OP_ATTEND,   /* over the cache on tier 1 and in its slot */
     OP_RETURN_ATTENDED,
     OP_OUT, /* output projection and residual */
+    /* of a runtime that waits at every turn */
+    OP_STAGE, /* the second unit copies what comes up out of pageable memory */
+    OP_TURN,  /* the end of a turn: no work, only what it waits for */
     OP_KIND_COUNT
 };
 const char *op_kind_name(enum op_kind kind); /* "load_weights", ... */
@@ -51,7 +54,7 @@ struct op {
     int16_t slot;        /* weight ring slot */
     int16_t cache_slot, hidden_slot;
     int32_t step, layer, batch;
-    int64_t bytes; /* of a transfer */
+    int64_t bytes; /* of a transfer or a staging copy */
     double flops;  /* of a computation */
     int n_deps;
     int32_t dep[OP_DEPS_MAX];

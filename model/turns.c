@@ -1,6 +1,7 @@
 #include "model/turns.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "model/placement.h"
 
@@ -225,21 +226,19 @@ static void build_phase(const struct turns *b)
             add_scaled(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s]);
 }
 
-static struct turns turns_of(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                             const struct policy *p, enum phase ph)
+static struct turns turns_of(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p,
+                             enum phase ph, double visible)
 {
-    bool prefill = ph == PHASE_PREFILL, row = p->schedule == SCHEDULE_ROW;
-    double visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
-    return (struct turns){.c = c,
-                          .a = a,
+    bool row = p->schedule == SCHEDULE_ROW;
+    return (struct turns){.a = a,
                           .hw = hw,
                           .w = w,
                           .p = p,
                           .batches = row ? 1 : p->num_gpu_batches,
                           .passes = row ? p->num_gpu_batches : 1,
                           .ph = ph,
-                          .tokens = prefill ? w->prompt_tokens : 1,
-                          .visible = prefill ? (double)w->prompt_tokens : visible,
+                          .tokens = ph == PHASE_PREFILL ? w->prompt_tokens : 1,
+                          .visible = visible,
                           .weights = policy_weight_format(p, a),
                           .cache = policy_cache_format(p, &hw->compute[0]),
                           .sequences = p->gpu_batch_size,
@@ -248,15 +247,28 @@ static struct turns turns_of(struct cost *c, const struct arch *a, const struct 
                           .high = p->gpu_batch_size};
 }
 
+double turns_compute_s(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p,
+                       const struct layer *l, enum phase ph, double visible, int unit, const double cache_fraction[TIERS_MAX])
+{
+    struct turns b = turns_of(a, hw, w, p, ph, visible);
+    double fraction[CLASS_COUNT][TIERS_MAX] = {{0}};
+    row_forms f = {{0}};
+    memcpy(fraction[CLASS_CACHE], cache_fraction, sizeof fraction[CLASS_CACHE]);
+    compute(&b, f, l);
+    return form_at(&f[resource_compute(hw, unit)], fraction);
+}
+
 void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                  const struct policy *p)
 {
+    double visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
     c->steps[PHASE_PREFILL] = 1;
     c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
     c->tokens = (double)policy_block(p) * (double)w->gen_tokens;
     c->n_stages = STAGE_ENDS + 1;
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        struct turns b = turns_of(c, a, hw, w, p, (enum phase)ph);
+        struct turns b = turns_of(a, hw, w, p, (enum phase)ph, ph == PHASE_PREFILL ? (double)w->prompt_tokens : visible);
+        b.c = c;
         build_phase(&b);
     }
 }

@@ -18,4 +18,9 @@ void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw
 void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                  const struct policy *low, const struct policy *high);
 
+/* Seconds of one batch's computation in a layer on a unit, with the batch's cache on the tiers in these fractions: what the table adds up. `visible`
+ * tokens are in the cache at the end of a step of that phase. */
+double turns_compute_s(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p,
+                       const struct layer *l, enum phase ph, double visible, int unit, const double cache_fraction[TIERS_MAX]);
+
 #endif

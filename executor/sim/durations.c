@@ -8,7 +8,7 @@
 
 /* What op_seconds depends on. */
 struct question {
-    int64_t bytes; /* of a transfer */
+    int64_t bytes; /* of a transfer or a staging copy */
     int32_t kind_resource, shape, step, at_home;
 };
 
@@ -44,13 +44,15 @@ static void find_shapes(const struct arch *a, int32_t *shape)
 static struct question question(const struct op *op, const struct run_setting *s, const int32_t *shape)
 {
     struct question q = {.bytes = op->bytes, .kind_resource = op->resource};
-    if (op->link >= 0)
+    bool paged = op->kind == OP_STORE_CACHE && hardware_waits(s->hardware); /* then it matters where the rows go */
+    if (op->link >= 0 && !paged)
         return q;
     q.kind_resource |= (op->kind + 1) << 8;
     q.shape = shape[op->layer];
     q.step = op->step;
-    q.at_home =
-        s->arch->layer[op->layer].kind == LAYER_ATTENTION ? placement_cache_count(s->placement, op->layer, op->batch, 0) : 0;
+    q.at_home = s->arch->layer[op->layer].kind == LAYER_ATTENTION
+                    ? placement_cache_count(s->placement, op->layer, op->batch, paged ? s->hardware->n_tiers - 1 : 0)
+                    : 0;
     return q;
 }
 

@@ -8,6 +8,7 @@
 #include "executor/sim/clock.h"
 #include "executor/sim/resident.h"
 #include "model/stream.h"
+#include "model/turns.h"
 
 void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s)
 {
@@ -55,8 +56,41 @@ static double lookup_seconds(const struct op *op, const struct run_setting *s)
     return below * cost_lookup_s(s->hardware, a, rows);
 }
 
+/* The new rows of cache that go down into pageable memory, below tier 0 and above the disk. */
+static double pageable_bytes(const struct op *op, const struct run_setting *s)
+{
+    int64_t row = 0;
+    for (int home = 1; home + 1 < s->hardware->n_tiers; home++)
+        row += placement_cache_stride(s->placement, op->layer, op->batch, home);
+    return (double)(row * step_tokens(s->workload, op->step));
+}
+
+/* Of a runtime that waits: model/turns.h. */
+static double turn_op_seconds(const struct op *op, const struct run_setting *s)
+{
+    const struct runtime *rt = &s->hardware->runtime;
+    const struct layer *l = &s->arch->layer[op->layer];
+    double cached[TIERS_MAX] = {0};
+    if (op->kind == OP_TURN)
+        return 0;
+    if (op->kind == OP_STAGE)
+        return (double)op->bytes / rt->staging_bytes_per_s;
+    if (op->link >= 0) {
+        double alone = cost_transfer_s(s->hardware, op->link, op->resource % 2 == 1, (double)op->bytes);
+        bool pageable = op->kind == OP_STORE_CACHE && op->link == 0;
+        return pageable ? fmax(alone, pageable_bytes(op, s) / rt->pageable_write_bytes_per_s) : alone;
+    }
+    for (int home = 0; home < s->hardware->n_tiers && l->kind == LAYER_ATTENTION; home++)
+        cached[home] = placement_cache_count(s->placement, op->layer, op->batch, home) / (double)s->policy->gpu_batch_size;
+    return turns_compute_s(s->arch, s->hardware, s->workload, s->policy, l, op->step == 0 ? PHASE_PREFILL : PHASE_DECODE,
+                           (double)(step_first_token(s->workload, op->step) + step_tokens(s->workload, op->step)),
+                           op->kind == OP_ATTEND, cached);
+}
+
 double op_seconds(const struct op *op, const struct run_setting *s)
 {
+    if (hardware_waits(s->hardware))
+        return turn_op_seconds(op, s);
     const struct placement *pl = s->placement;
     const struct layer *l = &s->arch->layer[op->layer];
     const struct compute *unit = s->hardware->compute;
