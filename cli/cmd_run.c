@@ -228,6 +228,7 @@ static struct prediction measured(const struct run *r)
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int t = 0; t < r->s->hardware.n_tiers; t++) {
             p.peak_bytes[ph][t] = (double)runner_peak_bytes(r->runner, t);
+            p.in_use_bytes[ph][t] = (double)r->trace.in_use_bytes[ph][t];
         }
     }
     return p;

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "executor/schedule.h"
+#include "model/in_use.h"
 #include "model/interval.h"
 #include "model/units.h"
 #include "solver/replan.h"
@@ -46,6 +47,8 @@ static enum status predict(struct setting *s, struct error *err)
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int t = 0; t < s->hardware.n_tiers; t++) {
             s->prediction.peak_bytes[ph][t] = (double)placement_peak(&s->placement, t);
+            s->prediction.in_use_bytes[ph][t] =
+                (double)in_use_most(&s->placement, &s->arch, &s->workload, &s->policy, (enum phase)ph, t);
         }
     }
     return STATUS_OK;
@@ -220,6 +223,10 @@ void setting_columns(struct table *t, const struct setting *s, enum output_forma
         }
         snprintf(name, sizeof name, "bound_by.%s", phase_name(ph));
         table_column(t, name, COLUMN_TEXT);
+        for (int i = 0; i < s->hardware.n_tiers; i++) {
+            snprintf(name, sizeof name, "in_use_bytes.%s.%s", phase_name(ph), s->hardware.tier[i].name);
+            table_column(t, name, COLUMN_BYTES);
+        }
     }
 }
 
@@ -246,6 +253,9 @@ void setting_cells(struct table *t, const struct setting *s, const struct predic
             table_number(t, p->busy_s[ph][r]);
         }
         table_text(t, resource_name(&s->hardware, p->bound_by[ph], resource));
+        for (int i = 0; i < s->hardware.n_tiers; i++) {
+            table_number(t, p->in_use_bytes[ph][i]);
+        }
     }
 }
 

@@ -90,8 +90,9 @@ struct prediction {
     double prefill_s, decode_s, latency_s, throughput_tok_s; /* of all runs together, all their steps */
     double busy_s[PHASE_COUNT][RESOURCES_MAX];               /* per phase, all its steps */
     double peak_bytes[PHASE_COUNT][TIERS_MAX];
-    int bound_by[PHASE_COUNT];            /* the busiest resource */
-    double latency_low_s, latency_high_s; /* its error bar, see interval.h; cost_predict leaves 0: none */
+    double in_use_bytes[PHASE_COUNT][TIERS_MAX]; /* the most at once (in_use.h); cost_predict leaves 0 */
+    int bound_by[PHASE_COUNT];                   /* the busiest resource */
+    double latency_low_s, latency_high_s;        /* its error bar, see interval.h; cost_predict leaves 0: none */
 };
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out);
 

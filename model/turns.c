@@ -226,6 +226,13 @@ static void build_phase(const struct turns *b)
             add_scaled(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s]);
 }
 
+/* Tokens in the cache at the end of a step of the phase, on average. */
+static double visible_in(const struct workload *w, enum phase ph)
+{
+    return ph == PHASE_DECODE && w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0)
+                                                   : (double)w->prompt_tokens;
+}
+
 static struct turns turns_of(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p,
                              enum phase ph, double visible)
 {
@@ -261,13 +268,12 @@ double turns_compute_s(const struct arch *a, const struct hardware *hw, const st
 void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                  const struct policy *p)
 {
-    double visible = w->gen_tokens > 1 ? visible_mean(w->prompt_tokens, w->gen_tokens - 1, 0) : (double)w->prompt_tokens;
     c->steps[PHASE_PREFILL] = 1;
     c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
     c->tokens = (double)policy_block(p) * (double)w->gen_tokens;
     c->n_stages = STAGE_ENDS + 1;
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        struct turns b = turns_of(a, hw, w, p, (enum phase)ph, ph == PHASE_PREFILL ? (double)w->prompt_tokens : visible);
+        struct turns b = turns_of(a, hw, w, p, (enum phase)ph, visible_in(w, (enum phase)ph));
         b.c = c;
         build_phase(&b);
     }
@@ -277,7 +283,8 @@ void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw
                  const struct policy *low, const struct policy *high)
 {
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        struct turns b = turns_of(c, a, hw, w, low, (enum phase)ph);
+        struct turns b = turns_of(a, hw, w, low, (enum phase)ph, visible_in(w, (enum phase)ph));
+        b.c = c;
         b.sequences = (double)policy_block(low);
         b.transfers = b.sequences / high->gpu_batch_size;
         b.high = high->gpu_batch_size;

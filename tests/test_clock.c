@@ -7,6 +7,7 @@
 
 #include "executor/sim/clock.h"
 #include "executor/sim/sim.h"
+#include "model/in_use.h"
 #include "tests/machine.h"
 
 #define OPS_MAX 300
@@ -370,11 +371,16 @@ static void assert_levels(const char *percent, bool near, enum schedule_kind kin
     cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
     for (int u = 0; u < 3; u++) {
         int64_t cache = pl.region_bytes[u][REGION_CACHE], ring = pl.region_bytes[u][REGION_WEIGHT_RING];
-        int64_t peak = placement_peak(&pl, u), empty = peak - cache - ring, most = level(&t, u, false);
+        int64_t peak = placement_peak(&pl, u), empty = in_use_always(&pl, u), most = level(&t, u, false);
         cr_assert_leq(most, peak, "%s, %s, tier %d", percent, schedule_name(kind), u);
-        if (ring == 0 &&
-            kind == SCHEDULE_ZIGZAG) /* the last token of a batch is written as it leaves: all but one layer's full */
-            cr_assert_geq(most, peak - cache / a.blocks - cache / 10);
+        for (int ph = 0; ph < PHASE_COUNT; ph++) {
+            int64_t limit = in_use_most(&pl, &a, &w, &p, (enum phase)ph, u);
+            cr_assert_leq(limit, peak);
+            cr_assert_leq(t.in_use_bytes[ph][u], limit, "%s, %s, tier %d, %s", percent, schedule_name(kind), u, phase_name(ph));
+            if (ring == 0 && kind != SCHEDULE_DIAGONAL)
+                cr_assert_eq(t.in_use_bytes[ph][u], limit, "%s, %s, tier %d, %s: %lld of %lld", percent, schedule_name(kind), u,
+                             phase_name(ph), (long long)t.in_use_bytes[ph][u], (long long)limit);
+        }
         /* the last sample is the highest level of the last thousandth of the run, which may see the last layers' cache go */
         cr_assert_leq(level(&t, u, true), empty + cache / 2 + ring);
         cr_assert_geq(level(&t, u, true), empty);

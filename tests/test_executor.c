@@ -1,5 +1,6 @@
 /* The executor against the reference implementation: the same tokens for every placement, schedule and batch split, and logits of every
  * position within 1e-4 in f32. */
+#include "model/in_use.h"
 #include "tests/executor_cases.h"
 
 Test(executor, pre_norm_in_fp16_is_the_reference_for_every_placement)
@@ -95,6 +96,21 @@ static void assert_agree(const struct trace *run, const struct trace *sim, const
     assert_in_order(sim, schedule, what);
 }
 
+/* No phase has more in use than was planned. On tier 0 all of it is reached where no weights pass through: computations come in the same
+ * order whatever their times. */
+static void assert_in_use(const struct trace *t, const struct placement *pl, const struct arch *a, const struct workload *w,
+                          const struct policy *p, const char *what)
+{
+    for (int ph = 0; ph < PHASE_COUNT; ph++)
+        for (int u = 0; u < pl->n_tiers; u++) {
+            int64_t most = in_use_most(pl, a, w, p, (enum phase)ph, u);
+            cr_assert_leq(t->in_use_bytes[ph][u], most, "%s: %s, tier %d", what, phase_name((enum phase)ph), u);
+            if (u == 0 && pl->ring_bytes[0] == 0 && p->schedule != SCHEDULE_DIAGONAL)
+                cr_assert_eq(t->in_use_bytes[ph][u], most, "%s: %s, %lld of %lld", what, phase_name((enum phase)ph),
+                             (long long)t->in_use_bytes[ph][u], (long long)most);
+        }
+}
+
 Test(executor, runs_the_operations_that_are_simulated_in_the_same_order)
 {
     struct fixture f;
@@ -117,6 +133,8 @@ Test(executor, runs_the_operations_that_are_simulated_in_the_same_order)
         struct run_setting set = {"test", &f.arch, &hw, &w, &p, &pl, &prediction};
         cr_assert_eq(simulate(&schedule, &set, &sim, &err), STATUS_OK, "%s", err.text);
         assert_agree(&run, &sim, &schedule, PLACED[i].percent);
+        assert_in_use(&run, &pl, &f.arch, &w, &p, PLACED[i].percent);
+        assert_in_use(&sim, &pl, &f.arch, &w, &p, PLACED[i].percent);
         schedule_free(&schedule);
         placement_free(&pl);
         trace_free(&run);

@@ -47,6 +47,7 @@ struct trace {
     char tier_name[TRACE_TIERS_MAX][16];
     double predicted_peak_bytes[TRACE_TIERS_MAX];
     int64_t measured_peak_bytes[TRACE_TIERS_MAX]; /* 0 in a simulated trace */
+    int64_t in_use_bytes[2][TRACE_TIERS_MAX];     /* the most at once in each phase; not in files: 0 in a trace that was read */
     int64_t generated_tokens;
     int64_t n_events, cap_events;
     struct trace_event *event; /* (n_events) owned, in order of op */

@@ -1,7 +1,10 @@
 #include "executor/sim/resident.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "model/in_use.h"
+#include "model/integers.h"
 #include "model/stream.h"
 
 /* A resource going through its operations: the next moment is the start or the end of the operation at `at`. */
@@ -20,6 +23,9 @@ struct history {
     int n_lanes;
     int64_t *ring; /* (prefetch): bytes of the visit in each slot of tier 0's ring */
     int64_t level[TIERS_MAX], most[TIERS_MAX];
+    int64_t n_passes, pass, *pass_end_ns; /* (n_passes): of its last operation; the one under way */
+    bool *enters;                         /* (n_passes): a batch does, so it is prefill */
+    int64_t phase_most[PHASE_COUNT][TIERS_MAX];
 };
 
 /* -- moments in order ----------------------------------------------------------------------------------------------------- */
@@ -56,11 +62,34 @@ static struct lane *earliest(struct history *h)
 
 /* -- what a moment changes ------------------------------------------------------------------------------------------------ */
 
+static void note_level(struct history *h, int tier)
+{
+    int64_t *most = &h->phase_most[h->enters[h->pass] ? PHASE_PREFILL : PHASE_DECODE][tier];
+    h->most[tier] = max64(h->most[tier], h->level[tier]);
+    *most = max64(*most, h->level[tier]);
+}
+
 static void change(struct history *h, int tier, int64_t bytes)
 {
     h->level[tier] += bytes;
-    if (h->level[tier] > h->most[tier])
-        h->most[tier] = h->level[tier];
+    note_level(h, tier);
+}
+
+/* A pass is over when its last operation has ended; what is in use then is so at the start of the next. */
+static void pass_until(struct history *h, int64_t now_ns)
+{
+    while (h->pass + 1 < h->n_passes && h->pass_end_ns[h->pass] < now_ns) {
+        h->pass++;
+        for (int u = 0; u < h->s->placement->n_tiers; u++)
+            note_level(h, u);
+    }
+}
+
+/* Hidden states of a batch: from its embedding to its last head part. */
+static void change_hidden(struct history *h, const struct op *op, int sign)
+{
+    for (int u = 0; u < h->s->placement->n_tiers; u++)
+        change(h, u, sign * placement_hidden_bytes(h->s->placement, op->batch, u, step_tokens(h->s->workload, op->step)));
 }
 
 /* The new tokens of a batch in one layer have reached their home on `tier`; with its last token the batch leaves. */
@@ -85,6 +114,8 @@ static const struct op *load_below(const struct history *h, const struct op *op)
 
 static void on_start(struct history *h, const struct op *op)
 {
+    if (op->kind == OP_EMBED)
+        change_hidden(h, op, 1);
     if (op->kind != OP_LOAD_WEIGHTS)
         return;
     change(h, op->link, op->bytes);
@@ -103,6 +134,8 @@ static void on_end(struct history *h, const struct op *op)
         cache_written(h, op, 1);
     else if (op->kind == OP_STORE_CACHE)
         cache_written(h, op, op->link + 1);
+    if (op->kind == OP_HEAD && op->layer + 1 == h->s->arch->n_layers)
+        change_hidden(h, op, -1);
     bool visit_over = op->slot >= 0 &&
                       (op->kind == OP_ATTENTION || op->kind == OP_OUT || op->kind == OP_MLP || op->kind == OP_HEAD) &&
                       stream_ends_pass(h->s->workload, h->s->policy, op->batch, op->step);
@@ -113,11 +146,6 @@ static void on_end(struct history *h, const struct op *op)
 }
 
 /* -- samples -------------------------------------------------------------------------------------------------------------- */
-
-static int64_t held(const struct placement *pl, int tier)
-{
-    return placement_peak(pl, tier) - pl->region_bytes[tier][REGION_CACHE] - pl->region_bytes[tier][REGION_WEIGHT_RING];
-}
 
 /* The highest level of each stretch of time, where it has changed, and of the last. A stretch begins with the level that it inherits. */
 static enum status add_samples(struct history *h, int64_t end_ns, struct trace *t, struct error *err)
@@ -130,6 +158,7 @@ static enum status add_samples(struct history *h, int64_t end_ns, struct trace *
     for (int64_t from = 0; from <= end_ns && s == STATUS_OK; from += stretch) {
         for (struct lane *l = earliest(h); l && l->moment_ns < from + stretch; l = earliest(h)) {
             const struct op *op = &h->schedule->op[l->op[l->at]];
+            pass_until(h, l->moment_ns);
             if (l->started)
                 on_end(h, op);
             else
@@ -149,27 +178,60 @@ static enum status add_samples(struct history *h, int64_t end_ns, struct trace *
     return s;
 }
 
+/* When each pass ends: a batch takes one step a pass. */
+static enum status find_passes(struct history *h, const struct trace *t, struct error *err)
+{
+    const struct workload *w = h->s->workload;
+    const struct policy *p = h->s->policy;
+    h->n_passes = stream_passes(w, p);
+    h->pass_end_ns = calloc((size_t)h->n_passes, sizeof *h->pass_end_ns);
+    h->enters = calloc((size_t)h->n_passes, sizeof *h->enters);
+    if (!h->pass_end_ns || !h->enters)
+        return error_set(err, STATUS_RUNTIME, "out of memory for %lld passes", (long long)h->n_passes);
+    for (int64_t i = 0; i < t->n_events; i++) {
+        const struct trace_event *e = &t->event[i];
+        int64_t *end = &h->pass_end_ns[stream_entry(w, p, e->batch) + e->step];
+        *end = max64(*end, e->end_ns);
+    }
+    for (int64_t b = 0; b < stream_batches(w, p); b++)
+        h->enters[stream_entry(w, p, b)] = true;
+    return STATUS_OK;
+}
+
+static enum status open_history(struct history *h, const struct trace *t, struct error *err)
+{
+    const struct schedule *schedule = h->schedule;
+    h->event = calloc((size_t)schedule->n_ops + 1, sizeof *h->event);
+    h->ring = calloc((size_t)h->s->policy->prefetch, sizeof *h->ring);
+    if (!h->event || !h->ring)
+        return error_set(err, STATUS_RUNTIME, "out of memory for %d operations", schedule->n_ops);
+    for (int64_t i = 0; i < t->n_events; i++)
+        h->event[t->event[i].op] = &t->event[i];
+    for (int r = 0; r < h->n_lanes; r++) {
+        h->lane[r] = (struct lane){.op = schedule->lane + schedule->first[r], .n = schedule->first[r + 1] - schedule->first[r]};
+        look_ahead(h, &h->lane[r]);
+    }
+    enum status s = find_passes(h, t, err);
+    for (int u = 0; s == STATUS_OK && u < h->s->placement->n_tiers; u++) {
+        h->level[u] = in_use_always(h->s->placement, u);
+        note_level(h, u);
+    }
+    return s;
+}
+
 enum status trace_resident(const struct schedule *schedule, const struct run_setting *s, struct trace *t, struct error *err)
 {
-    int64_t end_ns = 0;
     struct history h = {.schedule = schedule, .s = s, .n_lanes = t->n_resources};
-    h.event = calloc((size_t)schedule->n_ops + 1, sizeof *h.event);
-    h.ring = calloc((size_t)s->policy->prefetch, sizeof *h.ring);
-    enum status status =
-        h.event && h.ring ? STATUS_OK : error_set(err, STATUS_RUNTIME, "out of memory for %d operations", schedule->n_ops);
-    for (int64_t i = 0; status == STATUS_OK && i < t->n_events; i++) {
-        h.event[t->event[i].op] = &t->event[i];
-        end_ns = t->event[i].end_ns > end_ns ? t->event[i].end_ns : end_ns;
-    }
-    for (int r = 0; status == STATUS_OK && r < h.n_lanes; r++) {
-        h.lane[r] = (struct lane){.op = schedule->lane + schedule->first[r], .n = schedule->first[r + 1] - schedule->first[r]};
-        look_ahead(&h, &h.lane[r]);
-    }
-    for (int u = 0; u < s->placement->n_tiers; u++)
-        h.level[u] = h.most[u] = held(s->placement, u);
+    int64_t end_ns = 0;
+    for (int64_t i = 0; i < t->n_events; i++)
+        end_ns = max64(end_ns, t->event[i].end_ns);
+    enum status status = open_history(&h, t, err);
     if (status == STATUS_OK)
         status = add_samples(&h, end_ns, t, err);
+    memcpy(t->in_use_bytes, h.phase_most, sizeof h.phase_most);
     free(h.event);
     free(h.ring);
+    free(h.pass_end_ns);
+    free(h.enters);
     return status;
 }
