@@ -122,6 +122,14 @@ static struct lane *next_to_end(struct clock *c)
     return first;
 }
 
+static bool watches(const struct lane *l, int32_t op)
+{
+    bool any = false;
+    for (int k = 0; k < l->n_queues; k++)
+        any |= l->queue[k].watched == op;
+    return any;
+}
+
 static double run(struct clock *c)
 {
     double now_s = 0;
@@ -130,10 +138,11 @@ static double run(struct clock *c)
         start(c, r, 0);
     share_out(c, 0);
     while ((l = next_to_end(c))) {
+        const int32_t ended = l->op;
         now_s = l->end_s;
         end(c, l);
         for (int r = 0; r < c->in->n_resources; r++)
-            if (!c->lane[r].working)
+            if (&c->lane[r] == l || (!c->lane[r].working && watches(&c->lane[r], ended)))
                 start(c, r, now_s);
         if (c->in->n_contentions)
             share_out(c, now_s);

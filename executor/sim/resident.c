@@ -35,10 +35,18 @@ static const struct trace_event *event_at(const struct history *h, const struct 
     return h->event[l->op[l->at]];
 }
 
+/* Most operations change something only when they end. */
+static bool counts_from_start(const struct op *op)
+{
+    return op->kind == OP_LOAD_WEIGHTS || op->kind == OP_EMBED;
+}
+
 static void look_ahead(struct history *h, struct lane *l)
 {
     while (l->at < l->n && !event_at(h, l))
         l->at++;
+    if (l->at < l->n && !counts_from_start(&h->schedule->op[l->op[l->at]]))
+        l->started = true;
     l->moment_ns = l->at == l->n ? INT64_MAX : l->started ? event_at(h, l)->end_ns : event_at(h, l)->start_ns;
 }
 
