@@ -7,7 +7,7 @@
 
 #define NONE      (-1)
 #define LINKS_MAX (TIERS_MAX - 1)
-#define PARTS_MAX 8
+#define PARTS_MAX WEIGHT_PARTS_MAX
 
 /* The operations that last used a slot, or produced what a later one reads. */
 struct cache_use {

@@ -206,6 +206,32 @@ static struct span cache_padding(const struct build *b, const struct layer *l)
     return padding;
 }
 
+/* The row of the slot that a layer's weights go to; NULL if there are slots enough. Attention and MLP take turns at two slots. */
+static struct form *slot_row(struct build *b, enum phase ph, enum layer_kind kind)
+{
+    if (b->p->prefetch > 2 || kind == LAYER_EMBED)
+        return NULL;
+    return b->c->ring[ph][b->p->prefetch == 2 && kind == LAYER_MLP];
+}
+
+/* A slot on tier 0 is taken while its weights come up, and one of one slot on tier 1 until their last part has gone up. */
+static void add_ring(struct build *b, enum phase ph)
+{
+    const int up = resource_link_read(0), low = resource_link_read(1);
+    const double parts = b->p->schedule == SCHEDULE_ROW ? 1 : fmin(WEIGHT_PARTS_MAX, b->high->num_gpu_batches);
+    for (int i = 0; i < b->a->n_layers; i++) {
+        const struct layer *l = &b->a->layer[i];
+        struct form *row = l->alike ? slot_row(b, ph, l->kind) : NULL;
+        double share = l->alike * (double)layer_placed_bytes(l, b->weights) / b->placed_bytes;
+        for (int home = 1; row && home < b->hw->n_tiers; home++)
+            row[up].coef[CLASS_WEIGHT][home] += share * b->c->busy[ph][up].coef[CLASS_WEIGHT][home];
+    }
+    for (int home = 2; b->p->prefetch == 1 && home < b->hw->n_tiers; home++) {
+        b->c->ring[ph][1][low].coef[CLASS_WEIGHT][home] = b->c->busy[ph][low].coef[CLASS_WEIGHT][home];
+        b->c->ring[ph][1][up].coef[CLASS_WEIGHT][home] = b->c->busy[ph][up].coef[CLASS_WEIGHT][home] / parts;
+    }
+}
+
 static void add_weights(struct build *b, enum phase ph)
 {
     double visits = 0;
@@ -217,6 +243,8 @@ static void add_weights(struct build *b, enum phase ph)
     struct span size = {visit / (row ? 1 : b->high->num_gpu_batches), visit / (row ? 1 : b->p->num_gpu_batches)};
     add_traffic(b, ph, CLASS_WEIGHT, 0, false, b->placed_bytes * (row ? b->batches : b->passes), visits * b->batches, size,
                 NO_PADDING);
+    if (b->c->n_rings > 0)
+        add_ring(b, ph);
 }
 
 static void add_cache(struct build *b, enum phase ph, enum phase work)
@@ -271,6 +299,18 @@ static void add_near(struct build *b, enum phase ph)
     }
 }
 
+/* A slot is in use until its layer's last batch is through. Near the cache the second unit's attention is what takes the time, after the first
+ * batch's projections. */
+static void add_slot_use(struct build *b, enum phase ph, const struct layer *l, double s, double near_s)
+{
+    struct form *row = b->c->n_rings > 0 ? slot_row(b, ph, l->kind) : NULL;
+    if (!row)
+        return;
+    row[resource_compute(b->hw, 0)].base += near_s > 0 && b->p->schedule != SCHEDULE_ROW ? s / b->high->num_gpu_batches : s;
+    for (int home = 1; near_s > 0 && home < b->hw->n_tiers; home++)
+        row[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] += near_s;
+}
+
 static void add_compute(struct build *b, enum phase ph, enum phase work)
 {
     int64_t tokens = work == PHASE_PREFILL ? b->w->prompt_tokens : 1;
@@ -286,14 +326,17 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         double all =
             layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, b->block, b->batches, at_once, tokens, visible);
         double attend = attend_s(&b->hw->compute[0], l, b->attended, b->block, tokens, visible);
+        double below = 0; /* on the second unit */
         unit0->base += l->alike * (near ? all - attend : all);
         if (near && l->kind == LAYER_ATTENTION) {
             struct form *unit1 = &b->c->busy[ph][resource_compute(b->hw, 1)];
-            double below = attend_s(&b->hw->compute[1], l, b->cache, b->block, tokens, visible);
+            below = l->alike * (b->batches * b->hw->compute[1].launch_s +
+                                attend_s(&b->hw->compute[1], l, b->cache, b->block, tokens, visible));
             unit0->coef[CLASS_CACHE][0] += l->alike * attend;
             for (int home = 1; home < b->hw->n_tiers; home++)
-                unit1->coef[CLASS_CACHE][home] += l->alike * (b->batches * b->hw->compute[1].launch_s + below);
+                unit1->coef[CLASS_CACHE][home] += below;
         }
+        add_slot_use(b, ph, l, l->alike * (near ? all - attend : all), below);
     }
 }
 
@@ -476,6 +519,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->n_resources = resource_count(hw);
     c->overlap = low->overlap;
     c->runs = 1;
+    c->n_rings = waits ? 0 : RING_ROWS;
     c->page_cache_s = hw->page_cache_bytes > 0
                           ? hw->page_cache_bytes / curve_at(&hw->link[hw->n_tiers - 2].read_bytes_per_s, hw->page_cache_bytes)
                           : 0;
@@ -525,7 +569,7 @@ double cost_stage_times(const struct cost *c, int stage)
 
 int cost_rows(const struct cost *c)
 {
-    return c->overlap ? c->n_resources + c->n_contentions : 1;
+    return c->overlap ? c->n_resources + c->n_contentions + c->n_rings : 1;
 }
 
 static bool has_page_cache(const struct cost *c, enum phase ph, int resource)
@@ -551,7 +595,15 @@ static void add_share(struct form *sum, const struct form *f, double share, int 
 void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out)
 {
     const struct form *busy = c->n_stages > 0 && c->overlap ? c->stage[ph][stage] : c->busy[ph];
+    const int slot = c->overlap ? row - c->n_resources - c->n_contentions : -1;
     *out = (struct form){0};
+    for (int r = 0; slot >= 0 && r < c->n_resources; r++) {
+        add_share(out, &c->ring[ph][slot][r], 1, c->n_tiers);
+        if (has_page_cache(c, ph, r) && c->ring[ph][slot][r].coef[CLASS_WEIGHT][c->n_tiers - 1] > 0)
+            out->base -= c->page_cache_s;
+    }
+    if (slot >= 0)
+        return;
     for (int r = 0; r < c->n_resources; r++) {
         bool alone = c->overlap && row < c->n_resources;
         double share = alone ? row == r : c->overlap ? c->share[row - c->n_resources][r] : 1;
@@ -590,6 +642,15 @@ static double row_fill_s(const struct cost *c, enum phase ph, int stage, int row
     return sum;
 }
 
+static double slot_s(const struct cost *c, enum phase ph, int slot, const double fraction[CLASS_COUNT][TIERS_MAX],
+                     const double slow[RESOURCES_MAX])
+{
+    double sum = 0;
+    for (int r = 0; r < c->n_resources; r++)
+        sum += form_at(&c->ring[ph][slot][r], fraction) * page_cache_leaves(c, ph, r, fraction) * (slow ? slow[r] : 1);
+    return sum;
+}
+
 double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double weight[COST_ROWS_MAX])
 {
@@ -597,6 +658,9 @@ double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource,
     for (int i = 0; c->overlap && i < c->n_fills; i++)
         if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].cause == resource)
             sum += form_at(&c->fill[i].s, fraction) * weight[c->fill[i].row];
+    for (int j = 0; c->overlap && j < c->n_rings; j++)
+        sum += form_at(&c->ring[ph][j][resource], fraction) * page_cache_leaves(c, ph, resource, fraction) *
+               weight[c->n_resources + c->n_contentions + j];
     return sum;
 }
 
@@ -617,6 +681,8 @@ double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CL
                 shared += c->share[g][r] * busy[r];
             most = fmax(most, shared);
         }
+        for (int j = 0; j < c->n_rings; j++)
+            most = fmax(most, slot_s(c, ph, j, fraction, slow));
         step += cost_stage_times(c, stage) * (c->overlap ? most : sum);
     }
     return step;

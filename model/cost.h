@@ -33,7 +33,9 @@ struct fill {
 };
 
 #define STAGES_MAX    7
-#define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX)
+/* A weight ring of one or two slots keeps loading and computing apart: rows of their own (docs/cost-model.md, "The weight ring"). */
+#define RING_ROWS     2
+#define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX + RING_ROWS)
 
 struct cost {
     int n_tiers, n_resources;
@@ -51,6 +53,9 @@ struct cost {
         page_cache_s;  /* of a decode step's reads from the disk, the time that the page cache saves, as far as there are reads */
     int n_contentions; /* groups of resources: at least the sum of share * busy passes */
     double share[CONTENTIONS_MAX][RESOURCES_MAX];
+    int n_rings; /* RING_ROWS; 0 where a runtime waits */
+    struct form ring[PHASE_COUNT][RING_ROWS]
+                    [RESOURCES_MAX];          /* what a slot is busy with in a step, by resource: 0 for three slots or more */
     struct form peak[PHASE_COUNT][TIERS_MAX]; /* bytes */
     int n_fills;                              /* without overlap they do not count */
     struct fill fill[FILLS_MAX];
@@ -69,7 +74,7 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
 enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                              const struct policy *low, const struct policy *high, int64_t most_block, struct error *err);
 
-/* A stage of a step takes at least each of its rows: the resources, then the groups that contend. Without overlap the only row is the sum of
+/* A stage of a step takes at least each of its rows: the resources, the groups that contend, the ring's slots. Without overlap the only row is the sum of
  * all resources. A table without stages has one. */
 int cost_stages(const struct cost *c);
 double cost_stage_times(const struct cost *c, int stage);
@@ -78,7 +83,7 @@ void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct fo
 /* What one resource is busy in a stage, and how much that counts when the rows of the stage count `weight`. */
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
                          const double fraction[CLASS_COUNT][TIERS_MAX]);
-/* Seconds of a stage that the planner's rows wait for the resource, each times the weight of the row. */
+/* Seconds of a stage that the planner's rows wait for the resource, or a slot is busy with it, each times the weight of the row. */
 double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double weight[COST_ROWS_MAX]);
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX]);

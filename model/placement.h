@@ -105,6 +105,8 @@ struct weight_piece {
 /* Fills `out` and returns the number of pieces. */
 int placement_pieces(const struct placement *pl, const struct arch *a, int layer, int at,
                      struct weight_piece out[WEIGHT_PIECES_MAX]);
+/* Parts that a layer's weights come in: one for each batch, at most so many. */
+#define WEIGHT_PARTS_MAX 8
 /* Rows of part `part` of `parts` of a piece, cut at multiples of `step` from its first row. */
 void weight_part_rows(const struct weight_piece *piece, int64_t step, int part, int parts, int64_t *begin, int64_t *end);
 
