@@ -39,17 +39,45 @@ static void print_prices(const struct plan *p)
     printf(worthless ? "\n" : "");
 }
 
+/* Six digits, rounded up: no bound is shown below what it bounds. */
+static double bound_shown(double tok_s)
+{
+    const double step = tok_s > 0 ? pow(10, floor(log10(tok_s)) - 5) : 1;
+    return ceil(tok_s / step * (1 - 1e-15)) * step;
+}
+
+/* What nothing in the space exceeds, this plan with its shortened percentages included. */
+static double bound_tok_s(const struct setting *s)
+{
+    return fmax(s->plan.bound_tok_s, s->prediction.throughput_tok_s);
+}
+
 /* By how much the best placement of the space, fractions of rows allowed, may exceed this plan. */
 static double gap_percent(const struct setting *s)
 {
-    return 100 * fmax(0, s->plan.bound_tok_s / s->prediction.throughput_tok_s - 1);
+    return 100 * (bound_tok_s(s) / s->prediction.throughput_tok_s - 1);
 }
 
 static void print_proof(const struct setting *s)
 {
     printf("proof: of %lld batch sizes and switches none exceeds %.6g tok/s, parts of rows and sequences allowed; this plan is "
            "within %.3g %% of that\n",
-           (long long)s->plan.points, s->plan.bound_tok_s, gap_percent(s));
+           (long long)s->plan.points, bound_shown(bound_tok_s(s)), gap_percent(s));
+}
+
+/* What binds first, second, and how far apart they are. */
+static void print_binding(const struct setting *s)
+{
+    const struct binding *b = &s->binding;
+    const char *first = s->plan.price[b->first].what;
+    printf("what binds: first %s (1 %% more is %.2g %% more tokens/s). ", first, b->first_share);
+    if (b->second < 0) {
+        printf("It stays first with up to %.0f times as much.\n", BINDING_FACTOR_MAX);
+    } else {
+        printf(
+            "With %.3g times as much %s comes first (%.2g %%), at %.4g tok/s with these sizes and switches, %.4g planned again.\n",
+            b->factor, s->plan.price[b->second].what, b->second_share, b->tok_s, b->replanned_tok_s);
+    }
 }
 
 static enum status print(const struct setting *s, const struct options *o, struct error *err)
@@ -73,7 +101,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
     setting_cells(&t, s, &s->prediction, o->format);
     setting_bar_cells(&t, s, o->format);
     table_number(&t, s->plan.relaxed_throughput_tok_s);
-    table_number(&t, s->plan.bound_tok_s);
+    table_number(&t, bound_shown(bound_tok_s(s)));
     table_number(&t, gap_percent(s));
     table_int(&t, s->plan.points);
     table_int(&t, s->plan.points_solved);
@@ -89,6 +117,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
     if (status == STATUS_OK && o->format == OUTPUT_MD) {
         printf("\nA prediction (%s profile).\n", s->hardware.estimate);
         setting_explain(s, &s->prediction, stdout);
+        print_binding(s);
         print_proof(s);
         print_prices(&s->plan);
         printf("\nTo run it:\n\n%s\n", command);
@@ -105,7 +134,7 @@ static void add_plan(struct table *t, const char *machine, const struct setting 
     table_number(t, s->prediction.throughput_tok_s);
     table_number(t, 100 * (s->prediction.throughput_tok_s / before_tok_s - 1));
     table_number(t, s->prediction.latency_s);
-    table_number(t, s->plan.bound_tok_s);
+    table_number(t, bound_shown(bound_tok_s(s)));
     table_text(t, policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
 }
 
@@ -149,64 +178,45 @@ static enum status print_what_if(struct setting *s, const struct options *o, str
 
 /* -- latency against throughput --------------------------------------------------------------------------------------------- */
 
-/* The plan within o's limits; *found is false if none fits. */
-static enum status plan_within(struct setting *s, const struct options *before, const struct options *o, bool *found,
-                               struct error *err)
-{
-    struct error inner = {0};
-    enum status status = setting_reopen(s, before, o, &inner);
-    *found = status == STATUS_OK;
-    return status == STATUS_OK || status == STATUS_DOES_NOT_FIT ? STATUS_OK : error_set(err, status, "%s", inner.text);
-}
-
-static void add_point(struct table *t, const struct setting *s, double limit_s)
+static void add_corner(struct table *t, const struct setting *s, const struct corner *c)
 {
     char flags[512];
-    table_number(t, limit_s);
-    table_number(t, s->prediction.latency_s);
-    table_number(t, s->prediction.throughput_tok_s);
-    table_int(t, policy_block(&s->policy));
-    table_text(t, policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+    table_number(t, c->limit_s); /* without a limit an empty cell */
+    table_number(t, c->plan.prediction.latency_s);
+    table_number(t, c->plan.prediction.throughput_tok_s);
+    table_number(t, bound_shown(c->plan.bound_tok_s));
+    table_int(t, policy_block(&c->plan.policy));
+    table_text(t, policy_flags(&c->plan.policy, &s->hardware, flags, sizeof flags));
 }
 
-/* Limits fall by a constant factor from the latency of the best policy to that of the smallest block; each row is the best within its
- * limit, and none is both slower and later than another. */
-static enum status print_front(struct setting *s, const struct options *o, struct error *err)
+static enum status print_front(const struct setting *s, const struct options *o, struct error *err)
 {
-    struct options one = *o, limited = *o;
+    struct front f = {0};
     struct table t;
-    bool found = false;
-    enum status status = STATUS_OK;
+    enum status status = setting_front(s, o, &f, err);
     table_init(&t);
     table_column(&t, "latency_limit_s", COLUMN_SECONDS);
     table_column(&t, "latency_s", COLUMN_SECONDS);
     table_column(&t, "throughput_tok_s", COLUMN_NUMBER);
+    table_column(&t, "bound_tok_s", COLUMN_NUMBER);
     table_column(&t, "block", COLUMN_INT);
     table_column(&t, "policy", COLUMN_TEXT);
-    double most_s = s->prediction.latency_s, last_s = most_s;
-    add_point(&t, s, o->latency_s > 0 ? o->latency_s : most_s);
-    one.gpu_batch_size = o->gpu_batch_size ? o->gpu_batch_size : 1;
-    one.num_gpu_batches = o->num_gpu_batches ? o->num_gpu_batches : 1;
-    status = plan_within(s, o, &one, &found, err);
-    double least_s = found ? s->prediction.latency_s : most_s, factor = pow(least_s / most_s, 1.0 / (double)(o->pareto - 1));
-    for (int64_t i = 1; i < o->pareto && status == STATUS_OK && factor < 1; i++) {
-        limited.latency_s = i == o->pareto - 1 ? least_s : most_s * pow(factor, (double)i);
-        if (last_s <= limited.latency_s) { /* the last row keeps this limit too */
-            continue;
-        }
-        status = plan_within(s, &one, &limited, &found, err);
-        if (status == STATUS_OK && found) {
-            last_s = s->prediction.latency_s;
-            add_point(&t, s, limited.latency_s);
-        }
+    for (int i = 0; i < f.n; i++) {
+        add_corner(&t, s, &f.corner[i]);
     }
     if (status == STATUS_OK) {
         status = table_write(&t, o->format, stdout, err);
     }
     table_free(&t);
     if (status == STATUS_OK && o->format == OUTPUT_MD) {
-        printf("\nPredictions (%s profile): the best policy within each latency of a block.\n", s->hardware.estimate);
+        printf(
+            "\nPredictions (%s profile): corners of latency against throughput. From a row's latency up to its limit nothing has more\n"
+            "throughput than its bound. %s\n",
+            s->hardware.estimate,
+            f.complete ? "These are all."
+                       : "Others lie between the limit of a row and the latency of the one above: --pareto with more rows.");
     }
+    front_free(&f);
     return status;
 }
 
@@ -231,10 +241,10 @@ int cmd_plan(int argc, char **argv)
             print_what_if(&s, &o, &err);
         }
     } else if (o.pareto) {
-        if (setting_open(&s, &o, &err) == STATUS_OK) {
+        if (setting_load(&s, &o, &err) == STATUS_OK) {
             print_front(&s, &o, &err);
         }
-    } else if (setting_open(&s, &o, &err) == STATUS_OK && setting_replan_prices(&s, &o, &err) == STATUS_OK &&
+    } else if (setting_open(&s, &o, &err) == STATUS_OK && setting_replan(&s, &o, &err) == STATUS_OK &&
                print(&s, &o, &err) == STATUS_OK && o.policy_out) {
         policy_save(&s.policy, o.policy_out, &s.hardware, &err);
     }

@@ -1,10 +1,11 @@
-/* fixes.c - --set NAME=VALUE: one variable of the search fixed, the rest solved. */
+/* fixes.c - --set NAME=VALUE: one variable of the search fixed or narrowed, the rest solved. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/grammar.h"
 #include "cli/options.h"
 
 static enum status wrong(const char *text, const char *expected, struct error *err)
@@ -37,6 +38,103 @@ static enum status fix_whole(const char *text, int most, int *out, struct error 
         return wrong(text, expected, err);
     }
     return note(text, out, 0, (int)n, err);
+}
+
+/* -- batch sizes: a number, a range 16..64 or as in the grammar, a list of them --------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Values that follow each other become a range; false: too many ranges. */
+static bool gather(struct int_list *l, struct sizes *out)
+{
+    qsort(l->value, l->n, sizeof *l->value, ascending);
+    out->n = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        int v = (int)l->value[i];
+        if (out->n > 0 && v <= out->range[out->n - 1].high + 1) {
+            out->range[out->n - 1].high = v;
+        } else if (out->n == SIZE_RANGES_MAX) {
+            return false;
+        } else {
+            out->range[out->n++] = (struct size_range){v, v};
+        }
+    }
+    return true;
+}
+
+static enum status too_many_ranges(const char *text, struct error *err)
+{
+    char expected[64];
+    snprintf(expected, sizeof expected, "at most %d ranges", SIZE_RANGES_MAX);
+    return wrong(text, expected, err);
+}
+
+static enum status read_sizes(const char *text, int most, struct sizes *out, struct error *err)
+{
+    const char *value = strchr(text, '=') + 1;
+    char plain[256] = "", expected[128];
+    struct int_list list;
+    size_t n = 0;
+    for (; *value && n + 1 < sizeof plain; value++) { /* 16..64 is the grammar's 16-64 */
+        plain[n++] = value[0] == '.' && value[1] == '.' ? '-' : *value;
+        value += value[0] == '.' && value[1] == '.';
+    }
+    if (*value || list_parse(&list, "", plain, 1, most, NULL) != STATUS_OK) {
+        snprintf(expected, sizeof expected, "whole numbers from 1 to %d such as 48, 16..64 or 1,2,4", most);
+        return wrong(text, expected, err);
+    }
+    bool few = gather(&list, out);
+    list_free(&list);
+    return few ? STATUS_OK : too_many_ranges(text, err);
+}
+
+/* The values in both; false: too many ranges. */
+static bool intersect(const struct sizes *a, const struct sizes *b, struct sizes *out)
+{
+    out->n = 0;
+    for (int i = 0; i < a->n; i++) {
+        for (int j = 0; j < b->n; j++) {
+            const struct size_range *x = &a->range[i], *y = &b->range[j];
+            struct size_range r = {x->low > y->low ? x->low : y->low, x->high < y->high ? x->high : y->high};
+            if (r.low <= r.high && out->n == SIZE_RANGES_MAX) {
+                return false;
+            }
+            if (r.low <= r.high) {
+                out->range[out->n++] = r;
+            }
+        }
+    }
+    return true;
+}
+
+/* Narrows what is allowed so far; one value that is left is a fixed one. */
+static enum status fix_sizes(const char *text, int most, int *fixed, struct sizes *listed, struct error *err)
+{
+    struct sizes asked, before = {1, {{*fixed, *fixed}}};
+    enum status status = read_sizes(text, most, &asked, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (*fixed == 0) {
+        before = listed->n > 0 ? *listed : (struct sizes){1, {{1, most}}};
+    }
+    if (!intersect(&before, &asked, listed)) {
+        return too_many_ranges(text, err);
+    }
+    if (listed->n == 0) {
+        char expected[64];
+        const struct size_range whole = {before.range[0].low, before.range[before.n - 1].high};
+        snprintf(expected, sizeof expected,
+                 whole.low < whole.high ? "what is fixed already (%d to %d)" : "what is fixed already (%d)", whole.low,
+                 whole.high);
+        return wrong(text, expected, err);
+    }
+    *fixed = listed->n == 1 && listed->range[0].low == listed->range[0].high ? listed->range[0].low : 0;
+    return STATUS_OK;
 }
 
 static enum status fix_bits(const char *text, int *out, struct error *err)
@@ -180,10 +278,10 @@ enum status fix_variable(const char *text, const struct hardware *hw, struct sea
     }
     snprintf(name, sizeof name, "%.*s", (int)(equals - text), text);
     if (strcmp(name, "gbs") == 0 || strcmp(name, "gpu_batch_size") == 0) {
-        return fix_whole(text, 65536, &s->gpu_batch_size, err);
+        return fix_sizes(text, 65536, &s->gpu_batch_size, &s->gpu_batch_sizes, err);
     }
     if (strcmp(name, "batches") == 0 || strcmp(name, "num_gpu_batches") == 0) {
-        return fix_whole(text, 65536, &s->num_gpu_batches, err);
+        return fix_sizes(text, 65536, &s->num_gpu_batches, &s->batch_numbers, err);
     }
     if (strcmp(name, "prefetch") == 0) {
         return fix_whole(text, 64, &s->prefetch, err);

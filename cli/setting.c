@@ -117,11 +117,32 @@ enum status setting_open(struct setting *s, const struct options *o, struct erro
     return setting_reopen(s, NULL, o, err);
 }
 
-enum status setting_replan_prices(struct setting *s, const struct options *o, struct error *err)
+enum status setting_load(struct setting *s, const struct options *o, struct error *err)
+{
+    memset(s, 0, sizeof *s);
+    return load(s, NULL, o, err);
+}
+
+enum status setting_front(const struct setting *s, const struct options *o, struct front *out, struct error *err)
 {
     struct search_options search_options;
     enum status status = options_search(o, &s->hardware, &search_options, err);
-    return status == STATUS_OK ? replan_prices(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, err) : status;
+    search_options.realise = placement_realise;
+    return status == STATUS_OK ? front_build(out, &s->arch, &s->hardware, &s->workload, &search_options, (int)o->pareto, err)
+                               : status;
+}
+
+enum status setting_replan(struct setting *s, const struct options *o, struct error *err)
+{
+    struct search_options search_options;
+    enum status status = options_search(o, &s->hardware, &search_options, err);
+    if (status == STATUS_OK) {
+        status = replan_prices(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, err);
+    }
+    if (status == STATUS_OK) {
+        status = binding_find(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, &s->binding, err);
+    }
+    return status;
 }
 
 enum status setting_plan_on(struct setting *out, const struct setting *s, const struct hardware *hw, const struct options *o,

@@ -6,7 +6,8 @@
 #include "executor/sim/sim.h"
 #include "model/cost.h"
 #include "model/placement.h"
-#include "solver/search.h"
+#include "solver/binding.h"
+#include "solver/front.h"
 
 struct setting {
     struct arch arch;
@@ -19,6 +20,7 @@ struct setting {
     struct prediction prediction; /* of the placement that can be executed; peaks are exact */
     bool planned;                 /* the policy comes from the search */
     struct plan plan;
+    struct binding binding; /* after setting_replan */
 };
 
 /* Loads what the options name. Without a policy the search finds one. The placement is checked against the budgets. */
@@ -31,11 +33,16 @@ enum status setting_reopen_anyway(struct setting *s, const struct options *befor
                                   struct error *err);
 void setting_close(struct setting *s); /* a zeroed struct is fine */
 
+/* Model, machine and workload only. */
+enum status setting_load(struct setting *s, const struct options *o, struct error *err);
 /* Only the search, for plan. */
 enum status setting_search(struct setting *s, const struct options *o, struct error *err);
 
-/* The prices of s's plan, planned again with one more unit each. */
-enum status setting_replan_prices(struct setting *s, const struct options *o, struct error *err);
+/* Latency against throughput of a loaded setting, at most o->pareto plans; the caller frees it. */
+enum status setting_front(const struct setting *s, const struct options *o, struct front *out, struct error *err);
+
+/* The prices of s's plan, planned again with one more unit each, and what binds it. */
+enum status setting_replan(struct setting *s, const struct options *o, struct error *err);
 /* The plan for another machine: *out shares s's model, so close s last and only free out's placement. */
 enum status setting_plan_on(struct setting *out, const struct setting *s, const struct hardware *hw, const struct options *o,
                             struct error *err);

@@ -72,6 +72,13 @@ static void try_sizes(struct oracle *x, struct policy p)
         }
 }
 
+static void try_depths(struct oracle *x, struct policy p)
+{
+    for (p.prefetch = 1; p.prefetch <= 4; p.prefetch++)
+        if (x->o->prefetch == 0 || x->o->prefetch == p.prefetch)
+            try_sizes(x, p);
+}
+
 static void try_schedules(struct oracle *x, struct policy p)
 {
     for (int schedule = 0; schedule < SCHEDULE_COUNT; schedule++)
@@ -80,7 +87,7 @@ static void try_schedules(struct oracle *x, struct policy p)
                 continue;
             p.schedule = (enum schedule_kind)schedule;
             p.overlap = overlap;
-            try_sizes(x, p);
+            try_depths(x, p);
         }
 }
 
@@ -100,7 +107,6 @@ double exhaustive_best(const struct arch *a, const struct hardware *hw, const st
                 p.weight_bits = wb;
                 p.cache_bits = cb;
                 p.attention_near_cache = near;
-                p.prefetch = o->prefetch > 0 ? o->prefetch : 3;
                 try_schedules(&x, p);
             }
     return x.best_tok_s;

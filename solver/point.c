@@ -8,6 +8,18 @@
 #define REALISE_ROUNDS     8
 #define SHRINK_LEAST_BYTES 65536
 
+struct sizes sizes_allowed(int fixed, const struct sizes *listed, int most)
+{
+    if (fixed == 0 && listed->n > 0)
+        return *listed;
+    return (struct sizes){1, {{fixed > 0 ? fixed : 1, fixed > 0 ? fixed : most}}};
+}
+
+static int least_size(int fixed, const struct sizes *listed)
+{
+    return fixed > 0 ? fixed : listed->n > 0 ? listed->range[0].low : 1;
+}
+
 enum status problem_new(struct problem *pr, const struct arch *a, const struct hardware *hw, const struct workload *w,
                         const struct search_options *o, struct error *err)
 {
@@ -24,22 +36,30 @@ void problem_free(struct problem *pr)
     pr->lp = NULL;
 }
 
-/* Combination i of bits, attention, overlap and schedule, the last of which varies slowest. */
+/* Combination i of bits, attention, overlap, schedule and depth of the ring, the last of which varies slowest. */
 static struct policy switches_at(const struct problem *pr, int i)
 {
     const struct search_options *o = pr->o;
     struct policy p;
 
     policy_default(&p, pr->hw->n_tiers);
-    p.gpu_batch_size = o->gpu_batch_size > 0 ? o->gpu_batch_size : 1;
-    p.num_gpu_batches = o->num_gpu_batches > 0 ? o->num_gpu_batches : 1;
+    p.gpu_batch_size = least_size(o->gpu_batch_size, &o->gpu_batch_sizes);
+    p.num_gpu_batches = least_size(o->num_gpu_batches, &o->batch_numbers);
     p.attention_near_cache = i & 1;
     p.cache_bits = i & 2 ? 4 : 16;
     p.weight_bits = i & 4 ? 4 : 16;
     p.overlap = !(i & 8);
-    p.schedule = (enum schedule_kind)(i / 16);
-    p.prefetch = o->prefetch > 0 ? o->prefetch : 3;
+    p.schedule = (enum schedule_kind)(i / 16 % SCHEDULE_COUNT);
+    p.prefetch = PREFETCH_MOST - i / (16 * SCHEDULE_COUNT);
     return p;
+}
+
+/* Where the depth makes no difference to the time, one stands for all: with one operation at a time the one that needs least memory. */
+static bool depth_is_open(const struct problem *pr, const struct policy *p)
+{
+    if (pr->o->prefetch > 0)
+        return p->prefetch == pr->o->prefetch;
+    return pr->hw->runtime.staging_bytes_per_s > 0 ? p->prefetch == PREFETCH_MOST : p->overlap || p->prefetch == 1;
 }
 
 static bool is_open(const struct problem *pr, const struct policy *p)
@@ -48,7 +68,7 @@ static bool is_open(const struct problem *pr, const struct policy *p)
 
     return !(o->weight_bits && o->weight_bits != p->weight_bits) && !(o->cache_bits && o->cache_bits != p->cache_bits) &&
            !(p->attention_near_cache && pr->hw->n_computes < 2) &&
-           !(o->attention_near_cache >= 0 && o->attention_near_cache != p->attention_near_cache) &&
+           !(o->attention_near_cache >= 0 && o->attention_near_cache != p->attention_near_cache) && depth_is_open(pr, p) &&
            !(o->overlap >= 0 && o->overlap != p->overlap) && !(o->schedule >= 0 && o->schedule != (int)p->schedule);
 }
 
@@ -57,7 +77,9 @@ int problem_switches(const struct problem *pr, struct policy out[SWITCHES_MAX])
     int n = 0;
 
     for (int i = 0; i < SWITCHES_MAX; i++) {
-        const struct policy p = switches_at(pr, i);
+        struct policy p = switches_at(pr, i);
+        if (pr->o->prefetch > PREFETCH_MOST && p.prefetch == PREFETCH_MOST)
+            p.prefetch = pr->o->prefetch;
         if (is_open(pr, &p))
             out[n++] = p;
     }
@@ -342,4 +364,27 @@ bool point_cannot_fit(const struct problem *pr, const struct cost *c)
             return true;
     }
     return false;
+}
+
+/* -- what limits a point -------------------------------------------------------------------------------------------- */
+
+double point_capacity_gain_s(const struct point *pt, int tier)
+{
+    double dual = 0;
+
+    for (int p = 0; p < PHASE_COUNT; p++)
+        dual += pt->solution.capacity_dual[p][tier];
+    return 0 - dual;
+}
+
+double point_busy_s(const struct point *pt, int resource)
+{
+    double sum = 0;
+
+    for (int p = 0; p < PHASE_COUNT; p++)
+        for (int k = 0; pt->cost.steps[p] > 0 && k < cost_stages(&pt->cost); k++)
+            sum += cost_resource_weight(&pt->cost, resource, pt->solution.row_dual[p][k]) *
+                       cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction) +
+                   cost_fill_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction, pt->solution.row_dual[p][k]);
+    return sum;
 }

@@ -16,13 +16,16 @@ struct problem {
     struct lp *lp;
     int64_t lps;
 };
+/* The values allowed: the fixed one, those listed, or 1 to `most`. */
+struct sizes sizes_allowed(int fixed, const struct sizes *listed, int most);
 enum status problem_new(struct problem *pr, const struct arch *a, const struct hardware *hw, const struct workload *w,
                         const struct search_options *o, struct error *err);
 void problem_free(struct problem *pr); /* a zeroed struct is fine */
 
 /* Every combination of the switches that the options leave open, the plain ones first: zig-zag, overlap, 16 bits before 4, attention
- * on the first unit before the second. Batch sizes are the smallest allowed. Returns how many. */
-#define SWITCHES_MAX (16 * SCHEDULE_COUNT)
+ * on the first unit before the second, a ring of three slots before shallower ones. Batch sizes are the smallest allowed. Returns how many. */
+#define PREFETCH_MOST 3 /* in the table no more slots make anything faster */
+#define SWITCHES_MAX  (16 * SCHEDULE_COUNT * PREFETCH_MOST)
 int problem_switches(const struct problem *pr, struct policy out[SWITCHES_MAX]);
 
 struct point {
@@ -44,6 +47,11 @@ enum status point_realise(struct problem *pr, struct point *pt, struct error *er
 /* The same for small blocks in little memory, where a third of a sequence rounds to none or all: if that does not fit, also tries
  * hidden states, and cache, whole on each tier, and takes the best. */
 enum status point_realise_hard(struct problem *pr, struct point *pt, struct error *err);
+
+/* Of a solved point: seconds of T that one more byte of a tier saves, and those that a resource is to blame for: the weights of its rows times
+ * what it is busy in them. */
+double point_capacity_gain_s(const struct point *pt, int tier);
+double point_busy_s(const struct point *pt, int resource);
 
 /* A lower bound on T for any placement that fits, by weak duality: `prices` may come from the LP of any other point of the same
  * workload. Far cheaper than the LP itself. */

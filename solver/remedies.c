@@ -91,7 +91,7 @@ static void try_smaller_batch(struct remedies *r, const struct attempt *base)
 
     if (base->o.gpu_batch_size <= 1 && base->o.num_gpu_batches <= 1)
         return;
-    at.o.gpu_batch_size = at.o.num_gpu_batches = 1;
+    at.o.gpu_batch_size = at.o.num_gpu_batches = 1; /* these go before a list */
     remedy(r, &at, "--gpu-batch-size 1 --num-gpu-batches 1");
 }
 
@@ -101,7 +101,7 @@ enum { REMEDY_WEIGHT = 1, REMEDY_CACHE = 2, REMEDY_RING = 4, REMEDY_SETS = 8 };
 static unsigned open_switches(const struct search_options *o)
 {
     return (o->weight_bits == 16 ? REMEDY_WEIGHT : 0u) | (o->cache_bits == 16 ? REMEDY_CACHE : 0u) |
-           (o->prefetch != 1 ? REMEDY_RING : 0u);
+           (o->prefetch > 1 ? REMEDY_RING : 0u);
 }
 
 static void apply_set(unsigned set, struct search_options *o, char *text, size_t n)

@@ -11,13 +11,15 @@
 #include "solver/point.h"
 #include "solver/remedies.h"
 
-#define MAX_BLOCK  65536
+#define MAX_BLOCK    65536
 /* How many points are kept for realisation, best relaxed throughput first. */
-#define KEPT_MAX   8
+#define KEPT_MAX     8
 /* Prices of recent LPs, for the lower bound. */
-#define PRICES_MAX 8
+#define PRICES_MAX   8
+/* Objectives of the LP are exact to this part. */
+#define LP_ROUND_OFF 1e-9
 /* A point must be better by this part to displace another: less is round-off, and would prefer a larger block for nothing. */
-#define BETTER     1e-10
+#define BETTER       1e-10
 
 struct search_state {
     struct problem pr;
@@ -52,7 +54,8 @@ static bool same_setting(const struct policy *a, const struct policy *b)
 {
     return a->gpu_batch_size == b->gpu_batch_size && a->num_gpu_batches == b->num_gpu_batches &&
            a->weight_bits == b->weight_bits && a->cache_bits == b->cache_bits &&
-           a->attention_near_cache == b->attention_near_cache && a->schedule == b->schedule && a->overlap == b->overlap;
+           a->attention_near_cache == b->attention_near_cache && a->schedule == b->schedule && a->overlap == b->overlap &&
+           a->prefetch == b->prefetch;
 }
 
 static bool is_kept(const struct search_state *s, const struct policy *p)
@@ -280,30 +283,44 @@ static int64_t count_sizes(const struct search_state *s, const struct box *b)
     return n;
 }
 
+/* A box of one combination of switches; one of the diagonal is cut where it must lie on one side of the tokens. */
+static enum status open_sizes(struct search_state *s, struct box b, struct error *err)
+{
+    const int64_t n = s->pr.w->gen_tokens;
+    enum status status = STATUS_OK;
+
+    s->points += count_sizes(s, &b);
+    if (b.low.schedule == SCHEDULE_DIAGONAL && b.low.num_gpu_batches <= n && n < b.high.num_gpu_batches) {
+        struct box many = b;
+        many.low.num_gpu_batches = (int)n + 1;
+        b.high.num_gpu_batches = (int)n;
+        status = open_box(s, &many, err);
+    }
+    return status == STATUS_OK ? open_box(s, &b, err) : status;
+}
+
 /* All sizes that the options leave open, for one combination of switches. Row by row differs from zig-zag from two batches on; the diagonal
  * too, unless there are more sequences than one block's. */
 static enum status open_switches(struct search_state *s, const struct policy *switches, struct error *err)
 {
-    struct box b = {.low = *switches, .high = *switches, .bound_tok_s = INFINITY};
-    const int64_t n = s->pr.w->gen_tokens;
-
-    b.high.gpu_batch_size = s->pr.o->gpu_batch_size > 0 ? s->pr.o->gpu_batch_size : (int)s->max_block;
-    b.high.num_gpu_batches = s->pr.o->num_gpu_batches > 0 ? s->pr.o->num_gpu_batches : (int)s->max_block;
+    const struct search_options *o = s->pr.o;
+    const struct sizes gpu = sizes_allowed(o->gpu_batch_size, &o->gpu_batch_sizes, (int)s->max_block),
+                       batches = sizes_allowed(o->num_gpu_batches, &o->batch_numbers, (int)s->max_block);
     const bool stream = switches->schedule == SCHEDULE_DIAGONAL && s->pr.w->sequences > 0;
-    if (switches->schedule != SCHEDULE_ZIGZAG && !stream && s->pr.o->schedule < 0 && b.low.num_gpu_batches < 2)
-        b.low.num_gpu_batches = 2;
-    if (b.high.num_gpu_batches < b.low.num_gpu_batches)
-        return STATUS_OK;
-    s->points += count_sizes(s, &b);
-    if (switches->schedule == SCHEDULE_DIAGONAL && b.low.num_gpu_batches <= n && n < b.high.num_gpu_batches) {
-        struct box many = b; /* a box of the diagonal lies on one side of the tokens */
-        many.low.num_gpu_batches = (int)n + 1;
-        b.high.num_gpu_batches = (int)n;
-        const enum status status = open_box(s, &many, err);
-        if (status != STATUS_OK)
-            return status;
-    }
-    return open_box(s, &b, err);
+    const int fewest = switches->schedule == SCHEDULE_ZIGZAG || stream || o->schedule >= 0 ? 1 : 2;
+    enum status status = STATUS_OK;
+
+    for (int i = 0; i < gpu.n; i++)
+        for (int j = 0; j < batches.n && status == STATUS_OK; j++) {
+            struct box b = {.low = *switches, .high = *switches, .bound_tok_s = INFINITY};
+            b.low.gpu_batch_size = gpu.range[i].low;
+            b.high.gpu_batch_size = gpu.range[i].high;
+            b.low.num_gpu_batches = batches.range[j].low > fewest ? batches.range[j].low : fewest;
+            b.high.num_gpu_batches = batches.range[j].high;
+            if (b.low.num_gpu_batches <= b.high.num_gpu_batches)
+                status = open_sizes(s, b, err);
+        }
+    return status;
 }
 
 /* -- executable ----------------------------------------------------------------------------------------------------- */
@@ -335,15 +352,23 @@ static enum status realise_kept(struct search_state *s, struct point *best, bool
     return STATUS_OK;
 }
 
+/* To half its size, or the largest value allowed below that; false: there is none. */
+static bool halve_size(int *size, int fixed, const struct sizes *listed)
+{
+    const struct sizes allowed = sizes_allowed(fixed, listed, *size);
+    int best = 0;
+
+    for (int i = 0; i < allowed.n; i++)
+        if (allowed.range[i].low <= *size / 2)
+            best = allowed.range[i].high < *size / 2 ? allowed.range[i].high : *size / 2;
+    *size = best > 0 ? best : *size;
+    return best > 0;
+}
+
 static bool halve(const struct search_options *o, struct policy *p)
 {
-    if (p->num_gpu_batches > 1 && o->num_gpu_batches == 0)
-        p->num_gpu_batches /= 2;
-    else if (p->gpu_batch_size > 1 && o->gpu_batch_size == 0)
-        p->gpu_batch_size /= 2;
-    else
-        return false;
-    return true;
+    return halve_size(&p->num_gpu_batches, o->num_gpu_batches, &o->batch_numbers) ||
+           halve_size(&p->gpu_batch_size, o->gpu_batch_size, &o->gpu_batch_sizes);
 }
 
 /* When rounding breaks all of the best few: the first smaller block of any switches that survives it. */
@@ -391,24 +416,8 @@ static void price_tiers(const struct hardware *hw, const struct point *pt, doubl
 {
     const double gib = 1024.0 * 1024 * 1024;
 
-    for (int k = 0; k < hw->n_tiers; k++) {
-        double dual = 0;
-        for (int p = 0; p < PHASE_COUNT; p++)
-            dual += pt->solution.capacity_dual[p][k];
-        add_price(out, (0 - dual) * per_second * gib, "GiB", "%.30s capacity", hw->tier[k].name);
-    }
-}
-
-static double busy_cost_s(const struct point *pt, int resource)
-{
-    double sum = 0;
-
-    for (int p = 0; p < PHASE_COUNT; p++)
-        for (int k = 0; pt->cost.steps[p] > 0 && k < cost_stages(&pt->cost); k++)
-            sum += cost_resource_weight(&pt->cost, resource, pt->solution.row_dual[p][k]) *
-                       cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction) +
-                   cost_fill_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction, pt->solution.row_dual[p][k]);
-    return sum;
+    for (int k = 0; k < hw->n_tiers; k++)
+        add_price(out, point_capacity_gain_s(pt, k) * per_second * gib, "GiB", "%.30s capacity", hw->tier[k].name);
 }
 
 /* Busy time is inversely proportional to the rate: one GB/s more takes busy / bandwidth off it, one percent more a hundredth. */
@@ -417,7 +426,7 @@ static void price_resources(const struct hardware *hw, const struct point *pt, d
     char name[40];
 
     for (int r = 0; r < pt->cost.n_resources; r++) {
-        const double gain_s = busy_cost_s(pt, r);
+        const double gain_s = point_busy_s(pt, r);
         const int unit = r - 2 * (hw->n_tiers - 1);
         if (unit >= 0) {
             add_price(out, gain_s * 0.01 * per_second, "1 %", "%.30s rate", hw->compute[unit].name);
@@ -436,7 +445,8 @@ static void fill_plan(const struct search_state *s, const struct point *pt, stru
     out->policy = pt->policy;
     out->prediction = pt->prediction;
     out->relaxed_throughput_tok_s = pt->relaxed_throughput_tok_s;
-    out->bound_tok_s = s->bound_tok_s;
+    /* the LP's round-off outward; rounding to rows may gain what their relaxation lacks */
+    out->bound_tok_s = fmax(s->bound_tok_s, pt->prediction.throughput_tok_s) * (1 + LP_ROUND_OFF);
     out->points = s->points;
     out->points_solved = s->points_solved;
     out->boxes = s->boxes;
@@ -449,7 +459,8 @@ static void fill_plan(const struct search_state *s, const struct point *pt, stru
 
 static enum status check_options(const struct search_options *o, int64_t max_block, struct error *err)
 {
-    const int64_t gpu = o->gpu_batch_size > 0 ? o->gpu_batch_size : 1, n = o->num_gpu_batches > 0 ? o->num_gpu_batches : 1;
+    const int64_t gpu = sizes_allowed(o->gpu_batch_size, &o->gpu_batch_sizes, 1).range[0].low,
+                  n = sizes_allowed(o->num_gpu_batches, &o->batch_numbers, 1).range[0].low;
 
     if (gpu * n > max_block)
         return error_set(err, STATUS_INVALID, "batch size: expected at most %lld sequences in a block, found %lld x %lld",

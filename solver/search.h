@@ -5,14 +5,24 @@
 #include "model/cost.h"
 #include "solver/lp.h"
 
+/* Values that a batch size may have: ranges in ascending order, apart. None: all. */
+#define SIZE_RANGES_MAX 64
+struct sizes {
+    int n;
+    struct size_range {
+        int low, high;
+    } range[SIZE_RANGES_MAX];
+};
+
 struct search_options {
-    int gpu_batch_size, num_gpu_batches; /* > 0: fixed; 0: searched */
-    int64_t max_block;                   /* most sequences in a block: 0 = 65536 */
-    double max_latency_s;                /* 0: none. Latency of all sequences, or of a block without a number of them */
-    int weight_bits, cache_bits;         /* 16 or 4: fixed; 0: searched; */
-    int attention_near_cache;            /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
-    int schedule, overlap;               /* enum schedule_kind, 0 or 1: fixed; -1: searched */
-    int prefetch;                        /* weight ring depth: 0 = 3 */
+    int gpu_batch_size, num_gpu_batches;         /* > 0: fixed; 0: searched */
+    struct sizes gpu_batch_sizes, batch_numbers; /* among these, where it is not fixed */
+    int64_t max_block;                           /* most sequences in a block: 0 = 65536 */
+    double max_latency_s;                        /* 0: none. Latency of all sequences, or of a block without a number of them */
+    int weight_bits, cache_bits;                 /* 16 or 4: fixed; 0: searched; */
+    int attention_near_cache;                    /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
+    int schedule, overlap;                       /* enum schedule_kind, 0 or 1: fixed; -1: searched */
+    int prefetch;                                /* weight ring depth: > 0: fixed; 0: searched, 1 to 3 */
     double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
     uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
     struct fraction_range fraction; /* within these; each class must be able to sum to 1 */

@@ -113,7 +113,7 @@ static inline struct search_options random_options(void)
     o.overlap = pick(3) - 1;
     o.weight_bits = bits[pick(3)];
     o.cache_bits = bits[pick(3)];
-    o.prefetch = 1 + pick(3);
+    o.prefetch = pick(4);
     if (pick(4) == 0)
         o.attention_near_cache = 0;
     if (pick(4) == 0)

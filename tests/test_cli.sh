@@ -154,7 +154,7 @@ if has plan; then
     good "what if" '"gain_percent": [1-9]' $opt -o json --what-if gpu.capacity=24GiB --what-if "cpu->gpu=24GB/s" --what-if gpu.rate=2
     bad "what if of an unknown part" 1 '^ballast: plan: .*gpu.price' $opt --what-if gpu.price=2
     bad "an unknown variable" 1 '^ballast: plan: --set: expected gbs, .* found "w.ram"$' $opt --set w.ram=5%
-    bad "a negative size" 1 '^ballast: plan: --set gbs: expected a whole number from 1 to 65536, found "-3"$' $opt --set gbs=-3
+    bad "a negative size" 1 '^ballast: plan: --set gbs: expected whole numbers from 1 to 65536 such as 48, 16..64 or 1,2,4, found "-3"$' $opt --set gbs=-3
     bad "a negative percentage" 1 '^ballast: plan: --set w.gpu: expected a percentage' $opt --set w.gpu=-5%
     bad "a flag against a fix" 1 '^ballast: plan: --set gbs: expected what is fixed already \(4\), found "8"$' $opt -b 4 --set gbs=8
     bad "a fix against a fix" 1 '^ballast: plan: --set cache_bits: ' $opt --set cache_bits=4 --set cache_bits=16
@@ -162,6 +162,11 @@ if has plan; then
     bad "less than all" 1 '^ballast: plan: --set w.disk=10%: expected ' $opt --set w.gpu=10% --set w.cpu=10% --set w.disk=10%
     good "the diagonal over open sizes" 'schedule diagonal' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 --sequences 64 --schedule diagonal -o json
     bad "an empty space" 1 '^ballast: plan: batch size: expected at most 64' $opt --set gbs=65
+    good "sizes in a range and a list" 'gpu-batch-size (1[6-9]|2[0-4]) --num-gpu-batches (1|2) ' $opt --set gbs=16..24 --set batches=1,2,60 -o csv
+    good "ranges that meet in a value" 'gpu-batch-size 12 ' $opt --set gbs=4..12 --set gbs=12-40 -o csv
+    bad "a range that runs backwards" 1 '^ballast: plan: --set gbs: expected whole numbers .*found "64..16"$' $opt --set gbs=64..16
+    bad "ranges without a common value" 1 'set gbs: expected what is fixed already .4 to 8., found "16..32"$' $opt --set gbs=4..8 --set gbs=16..32
+    bad "an empty space of ranges" 1 '^ballast: plan: batch size: expected at most 64 .*found 16 x 8$' $opt --set gbs=16..32 --set batches=8,16
     bad "a fix of a given policy" 1 '^ballast: predict: --set gbs=4: ' predict -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" --set gbs=4
     bad "a plan with a fixed placement" 1 '^ballast: plan: --percent' plan -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0"
 fi

@@ -122,6 +122,7 @@ Test(remedies, the_missing_bytes_are_those_of_the_smallest_batch)
     hw.tier[0].capacity_bytes = (int64_t)(4 * MIB);
     o.gpu_batch_size = o.num_gpu_batches = o.overlap = 1;
     o.schedule = SCHEDULE_ZIGZAG;
+    o.prefetch = 3;
     cr_assert_eq(problem_new(&pr, &a, &hw, &w, &o, NULL), STATUS_OK);
     cr_assert_eq(problem_switches(&pr, switches), 1);
     pt.policy = switches[0];

@@ -1,0 +1,28 @@
+/* binding.h - what a plan is bound by, in an order: what binds first, how much more of it there may be until something else binds, and what. */
+#ifndef BALLAST_SOLVER_BINDING_H
+#define BALLAST_SOLVER_BINDING_H
+
+#include "solver/search.h"
+
+/* Things are numbered as search() lists its prices: tiers, then resources. Their share is by how many percent the throughput grows with one
+ * percent more of them, by a step of a thousandth, at the plan's batch sizes and switches. */
+struct binding {
+    int first, second; /* second -1: first binds however much there is of it */
+    double first_share, second_share;
+    double factor;          /* so many times as much of the first, and the second's share is the larger one */
+    double tok_s;           /* relaxed throughput with that, at these batch sizes and switches */
+    double replanned_tok_s; /* and with everything planned again */
+};
+
+#define BINDING_FACTOR_MAX 1000.0
+
+enum status binding_find(const struct arch *a, const struct hardware *hw, const struct workload *w,
+                         const struct search_options *o, const struct plan *p, struct binding *out, struct error *err);
+
+/* The machine with `factor` times as much of thing `index`: a tier's capacity, a link's rates in one direction, all rates of a unit. */
+struct hardware hardware_with(const struct hardware *hw, int index, double factor);
+/* The relaxed optimum over the whole space, proven to 1e-6. */
+enum status relaxed_optimum(const struct arch *a, const struct hardware *hw, const struct workload *w,
+                            const struct search_options *o, double *out_tok_s, struct error *err);
+
+#endif
