@@ -83,7 +83,8 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_FLEXGEN, 0, "no-overlap", NULL, KIND_OFF, AT(overlap), 0, 0, "one operation at a time"},
     {OPTION_FLEXGEN, 0, "whole-tensors", NULL, KIND_ON, AT(whole_tensors), 0, 0, "no matrix of weights is cut"},
     {OPTION_FLEXGEN, 0, "pageable-weights", NULL, KIND_ON, AT(pageable_weights), 0, 0, "weights not page-locked"},
-    {OPTION_FLEXGEN, 0, "prefetch", "N", KIND_INT, AT(prefetch), 1, 64, "layers loaded ahead, the current one included (3; searched)"},
+    {OPTION_FLEXGEN, 0, "prefetch", "N", KIND_INT, AT(prefetch), 1, 64,
+     "layers loaded ahead, the current one included (3; searched)"},
     {OPTION_FLEXGEN, 0, "schedule", "zigzag|row|diagonal", KIND_SCHEDULE, 0, 0, 0,
      "all batches together, batch by batch, or staggered: as one ends another enters (zigzag)"},
 

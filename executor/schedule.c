@@ -465,8 +465,8 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
     size_t cells = (size_t)a->n_layers * (size_t)p->num_gpu_batches;
     memset(s, 0, sizeof *s);
     b.parts = p->schedule == SCHEDULE_ROW || hardware_waits(hw) ? 1
-              : p->num_gpu_batches < PARTS_MAX                 ? p->num_gpu_batches
-                                                               : PARTS_MAX;
+              : p->num_gpu_batches < PARTS_MAX                  ? p->num_gpu_batches
+                                                                : PARTS_MAX;
     b.ring_compute = malloc((size_t)p->prefetch * sizeof *b.ring_compute);
     b.ring_load = malloc((size_t)p->prefetch * sizeof *b.ring_load);
     b.stored_cache = malloc(cells * sizeof *b.stored_cache);

@@ -33,29 +33,66 @@ static int64_t bytes_of(const struct builder *b, const struct turn *t, enum op_k
     }
 }
 
-/* Up to tier `top` from below, hop by hop; returns the last. */
+/* With overlap the threads that move what lives on the disk do one leg after the other: its operation takes both (op_seconds), so nothing waits for it
+ * between the links. */
+static bool legs_follow(const struct waiting *w)
+{
+    return !w->b->p->overlap;
+}
+
+/* Up to tier `top` from below, hop by hop; returns the longest. */
 static int32_t load(struct waiting *w, const struct turn *t, enum op_kind kind, int top)
 {
-    int32_t below = NONE;
-    for (int link = w->b->links - 1; link >= top; link--)
-        below = add(w, builder_transfer(w->b, t, kind, link, bytes_of(w->b, t, kind, link)), below);
-    return below;
+    int32_t below = NONE, longest = NONE;
+    for (int link = w->b->links - 1; link >= top; link--) {
+        below = add(w, builder_transfer(w->b, t, kind, link, bytes_of(w->b, t, kind, link)), legs_follow(w) ? below : NONE);
+        longest = longest == NONE || legs_follow(w) ? below : longest;
+    }
+    return longest;
 }
 
 static void store(struct waiting *w, const struct turn *t, enum op_kind kind, int top, int32_t above)
 {
-    for (int link = top; link < w->b->links; link++)
-        above = add(w, builder_transfer(w->b, t, kind, link, bytes_of(w->b, t, kind, link)), above);
+    for (int link = top; link < w->b->links; link++) {
+        int32_t op = add(w, builder_transfer(w->b, t, kind, link, bytes_of(w->b, t, kind, link)), above);
+        above = legs_follow(w) ? op : above;
+    }
 }
 
-/* What comes out of pageable memory is copied by the second unit while the link takes it away; what comes from the disk is not pageable. */
-static void stage(struct waiting *w, const struct turn *t, enum op_kind kind)
+/* What crosses the first link from pageable memory: not what comes from the disk. */
+static int64_t pageable(const struct builder *b, const struct turn *t, enum op_kind kind)
+{
+    return b->links > 1 ? bytes_of(b, t, kind, 0) - bytes_of(b, t, kind, b->links - 1) : 0;
+}
+
+/* Copy `i` of `copies`, by the second unit. */
+static int32_t stage(struct waiting *w, const struct turn *t, int64_t bytes, int copies, int i)
+{
+    struct op op = builder_compute(w->b, t, OP_STAGE, 1);
+    op.bytes = bytes * (i + 1) / copies - bytes * i / copies;
+    return op.bytes > 0 ? add(w, op, NONE) : NONE;
+}
+
+static void load_weights(struct waiting *w, const struct turn *t)
+{
+    const struct layer *l = &w->b->a->layer[t->layer];
+    int copies = layer_matrices(l);
+    load(w, t, OP_LOAD_WEIGHTS, 0);
+    for (int i = 0; w->b->p->pageable_weights && i < copies; i++)
+        stage(w, t, pageable(w->b, t, OP_LOAD_WEIGHTS), copies, i);
+}
+
+/* Keys, then values: each goes up when it is staged. */
+static void load_staged_cache(struct waiting *w, const struct turn *t)
 {
     const struct builder *b = w->b;
-    struct op op = builder_compute(b, t, OP_STAGE, 1);
-    op.bytes = bytes_of(b, t, kind, 0) - bytes_of(b, t, kind, b->links - 1);
-    if (b->links > 1 && op.bytes > 0)
-        add(w, op, NONE);
+    int64_t staged = pageable(b, t, OP_LOAD_CACHE), direct = bytes_of(b, t, OP_LOAD_CACHE, 0) - staged;
+    int32_t below = load(w, t, OP_LOAD_CACHE, 1);
+    add(w, builder_transfer(b, t, OP_LOAD_CACHE, 0, direct), legs_follow(w) ? below : NONE);
+    for (int i = 0; i < 2; i++) {
+        int32_t copied = stage(w, t, staged, 2, i);
+        add(w, builder_transfer(b, t, OP_LOAD_CACHE, 0, staged * (i + 1) / 2 - staged * i / 2), copied);
+    }
 }
 
 /* The first turn of the next layer; false after the last one of a pass. */
@@ -79,15 +116,13 @@ static void load_for_later(struct waiting *w, const struct turn *t, const struct
 {
     const struct builder *b = w->b;
     struct turn following;
-    if (t->first && next_layer(b, t, &following)) {
-        load(w, &following, OP_LOAD_WEIGHTS, 0);
-        if (b->pl->weights == FORMAT_Q4) /* 16-bit weights are pinned */
-            stage(w, &following, OP_LOAD_WEIGHTS);
-    }
+    if (t->first && next_layer(b, t, &following))
+        load_weights(w, &following);
     if (next && builder_attends(b, next)) {
-        load(w, next, OP_LOAD_CACHE, cache_top(b, next));
         if (cache_top(b, next) == 0)
-            stage(w, next, OP_LOAD_CACHE);
+            load_staged_cache(w, next);
+        else
+            load(w, next, OP_LOAD_CACHE, 1);
     }
 }
 

@@ -91,6 +91,7 @@ char *arch_config_json(const struct arch *a);
 int64_t arch_parameters(const struct arch *a);               /* a tied table counts once */
 int64_t arch_cache_elements_per_token(const struct arch *a); /* sum of state_per_token */
 int64_t layer_parameters(const struct layer *l);             /* of the rows the layer uses */
+int layer_matrices(const struct layer *l);                   /* placed ones */
 /* Bytes of the placed matrices of one layer with weights in `format`; and of its always-resident tensors (f32). */
 int64_t layer_placed_bytes(const struct layer *l, enum format format);
 int64_t layer_resident_bytes(const struct layer *l);

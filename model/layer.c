@@ -22,6 +22,14 @@ int64_t layer_parameters(const struct layer *l)
     return sum;
 }
 
+int layer_matrices(const struct layer *l)
+{
+    int n = 0;
+    for (int j = 0; j < l->n_tensors; j++)
+        n += l->tensor[j].placed;
+    return n;
+}
+
 int64_t layer_placed_bytes(const struct layer *l, enum format format)
 {
     int64_t sum = 0;

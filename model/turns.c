@@ -100,17 +100,10 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
     expand_cache(b, gpu, l, batch);
 }
 
-static int matrices(const struct layer *l)
-{
-    int n = 0;
-    for (int j = 0; j < l->n_tensors; j++)
-        n += l->tensor[j].placed;
-    return n;
-}
-
 static void load_weights(const struct turns *b, row_forms f, const struct layer *l)
 {
-    move(b, f, CLASS_WEIGHT, 0, false, one((double)layer_placed_bytes(l, b->weights)), b->p->pageable_weights ? matrices(l) : 0);
+    move(b, f, CLASS_WEIGHT, 0, false, one((double)layer_placed_bytes(l, b->weights)),
+         b->p->pageable_weights ? layer_matrices(l) : 0);
 }
 
 /* Rows of what every sequence has, in a turn or in the box. */

@@ -59,7 +59,7 @@ static bool depth_is_open(const struct problem *pr, const struct policy *p)
 {
     if (pr->o->prefetch > 0)
         return p->prefetch == pr->o->prefetch;
-    return pr->hw->runtime.staging_bytes_per_s > 0 ? p->prefetch == PREFETCH_MOST : p->overlap || p->prefetch == 1;
+    return hardware_waits(pr->hw) ? p->prefetch == PREFETCH_MOST : p->overlap || p->prefetch == 1;
 }
 
 static bool is_open(const struct problem *pr, const struct policy *p)

@@ -65,6 +65,17 @@ static double pageable_bytes(const struct op *op, const struct run_setting *s)
     return (double)(row * step_tokens(s->workload, op->step));
 }
 
+/* What moves between the disk and tier 0 takes its thread all the way. */
+static double legs_s(const struct op *op, const struct run_setting *s)
+{
+    bool write = op->resource % 2 == 1, cache = op->kind == OP_LOAD_CACHE || op->kind == OP_STORE_CACHE;
+    bool ends_above = cache && s->policy->attention_near_cache && op->step > 0;
+    double sum = cost_transfer_s(s->hardware, op->link, write, (double)op->bytes);
+    for (int link = 0; s->policy->overlap && !ends_above && op->link == s->hardware->n_tiers - 2 && link < op->link; link++)
+        sum += cost_transfer_s(s->hardware, link, write, (double)op->bytes);
+    return sum;
+}
+
 /* Of a runtime that waits: model/turns.h. */
 static double turn_op_seconds(const struct op *op, const struct run_setting *s)
 {
@@ -74,9 +85,9 @@ static double turn_op_seconds(const struct op *op, const struct run_setting *s)
     if (op->kind == OP_TURN)
         return 0;
     if (op->kind == OP_STAGE)
-        return (double)op->bytes / rt->staging_bytes_per_s;
+        return cost_staging_s(s->hardware, (double)op->bytes, (double)op->bytes, (double)op->bytes);
     if (op->link >= 0) {
-        double alone = cost_transfer_s(s->hardware, op->link, op->resource % 2 == 1, (double)op->bytes);
+        double alone = legs_s(op, s);
         bool pageable = op->kind == OP_STORE_CACHE && op->link == 0;
         return pageable ? fmax(alone, pageable_bytes(op, s) / rt->pageable_write_bytes_per_s) : alone;
     }
