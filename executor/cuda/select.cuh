@@ -59,9 +59,8 @@ template <class Mass> static __device__ int64_t element_exceeding(int64_t n, Mas
     for (int64_t i = begin + lane; i < end; i += 32)
         sum += mass_of(i);
     sum = warp_reduced(sum, plus());
-    __syncthreads(); /* the last call's parts and answer have been read */
     if (lane == 0)
-        part[warp] = sum;
+        part[warp] = sum; /* the last call's have been read before its last barrier, and its answer will be before the next one */
     __syncthreads();
     int owner = 0;
     while (target >= part[owner])

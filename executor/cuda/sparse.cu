@@ -16,7 +16,8 @@ struct sparse_job {
     float *out, *scores; /* (sequences, heads, first + 1) */
 };
 
-/* Scores of n tokens from `from` on, and the largest of them. */
+/* Scores of n tokens from `from` on, and the largest of them. When it returns all threads have come through a barrier: the scores are there
+ * and q, which may be out, has been read. */
 static __device__ float score_all(const struct sparse_job &a, int64_t sequence, int head, int64_t from, int64_t n, float *score)
 {
     const int e = a.h.head_dim, team = threadIdx.x / TEAM;
@@ -47,7 +48,6 @@ __global__ void sparse_kernel(struct sparse_job a)
     const float most = score_all(a, sequence, head, from, n, score);
     float all = 0, o[ELEMENTS] = {0};
 
-    __syncthreads(); /* the scores are there, and q, which may be out, has been read */
     for (int64_t i = threadIdx.x; i < n; i += SELECT_THREADS)
         all += expf(score[i] - most);
     all = block_reduced<SELECT_THREADS>(all, plus());
