@@ -79,13 +79,14 @@ struct attend_job {
 };
 
 /* Takes a token of score `score` and values `v` into a running softmax. A team without a token has score -infinity. */
-static __device__ __forceinline__ void take_in(float score, const float *v, float *m, float *l, float *o)
+template <int N>
+static __device__ __forceinline__ void take_in(float score, const float (&v)[N], float *m, float *l, float (&o)[N])
 {
     const float most = fmaxf(*m, score);
     const float keep = *m == most ? 1.0f : expf(*m - most), weight = score == -INFINITY ? 0.0f : expf(score - most);
     *m = most;
     *l = *l * keep + weight;
-    for (int k = 0; k < ELEMENTS; k++)
+    for (int k = 0; k < N; k++)
         o[k] = o[k] * keep + weight * v[k];
 }
 
@@ -106,9 +107,9 @@ static __device__ float merged(const float *m, const float *l, const float *o, i
     return sum;
 }
 
-__global__ void attend_kernel(struct attend_job a)
+template <int N> __global__ void attend_kernel(struct attend_job a)
 {
-    SHARED(float, parts, TEAMS *(2 + GPU_HEAD_DIM_MAX));
+    SHARED(float, parts, TEAMS *(2 + N * TEAM));
     const int e = a.h.head_dim, head = blockIdx.y, split = blockIdx.z, team = threadIdx.x / TEAM, part = threadIdx.x % TEAM;
     const int64_t query = blockIdx.x, sequence = query / a.tokens, width = (int64_t)a.h.kv_heads * e;
     const int64_t begin = (int64_t)(head / (a.h.heads / a.h.kv_heads)) * e;
@@ -116,14 +117,14 @@ __global__ void attend_kernel(struct attend_job a)
     const int64_t low = visible > 0 ? from + visible * split / a.splits : 0;
     const int64_t high = visible > 0 ? from + visible * (split + 1) / a.splits : 0;
     const float *q = a.q + query * a.ld + head * e;
-    float m = -INFINITY, l = 0, o[ELEMENTS] = {0};
+    float m = -INFINITY, l = 0, o[N] = {0};
 
     for (int64_t t0 = low; t0 < high; t0 += TEAMS) { /* the same turns for all: shuffles need every lane */
         const int64_t t = t0 + team;
         const char *key = t < high ? token_at(a.c, sequence, t) : a.c.base;
         const float score = team_score(a.c.format, key, width, begin, q, t < high ? e : 0) * a.h.scale;
-        float v[ELEMENTS];
-        for (int k = 0; k < ELEMENTS; k++)
+        float v[N];
+        for (int k = 0; k < N; k++)
             v[k] = t < high && part + k * TEAM < e ? cached(a.c.format, key + a.c.value_offset, width, begin + part + k * TEAM)
                                                    : 0.0f;
         take_in(t < high ? score : -INFINITY, v, &m, &l, o);
@@ -133,8 +134,9 @@ __global__ void attend_kernel(struct attend_job a)
         mine[0] = m;
         mine[1] = l;
     }
-    for (int k = 0; k < ELEMENTS && part + k * TEAM < e; k++)
-        mine[2 + part + k * TEAM] = o[k];
+    for (int k = 0; k < N; k++)
+        if (part + k * TEAM < e)
+            mine[2 + part + k * TEAM] = o[k];
     __syncthreads();
     float *to = a.scratch + ((query * a.h.heads + head) * a.splits + split) * (2 + e);
     for (int j = threadIdx.x; j < e; j += ATTEND_THREADS) {
@@ -179,6 +181,9 @@ int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cach
         return cudaErrorInvalidValue;
     if (sequences * tokens == 0)
         return 0;
-    const int failure = launch(attend_kernel, parts, dim3(ATTEND_THREADS), s, job);
+    const auto kernel = h->head_dim <= 64    ? attend_kernel<64 / TEAM>
+                        : h->head_dim <= 128 ? attend_kernel<128 / TEAM>
+                                             : attend_kernel<GPU_HEAD_DIM_MAX / TEAM>;
+    const int failure = launch(kernel, parts, dim3(ATTEND_THREADS), s, job);
     return failure || splits == 1 ? failure : launch(merge_kernel, queries, dim3(ATTEND_THREADS), s, job);
 }

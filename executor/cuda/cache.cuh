@@ -26,8 +26,8 @@ static __device__ __forceinline__ char *token_at(const struct gpu_cache &c, int6
 }
 
 /* A warp attends with a team of eight lanes a token, four tokens at a time: three shuffles give four scores. Lane `part` of a team holds
- * elements part, part + 8, ... of the head. */
-enum { TEAM = 8, ELEMENTS = GPU_HEAD_DIM_MAX / TEAM };
+ * elements part, part + 8, ... of the head: N of them at most, for which kernels are made with head_dim rounded up. */
+enum { TEAM = 8 };
 
 /* q (e) times elements begin.. of the vector at key, in every lane of the team; all lanes of a warp call it, e = 0 without a token. */
 static __device__ __forceinline__ float team_score(enum format format, const char *key, int64_t width, int64_t begin,

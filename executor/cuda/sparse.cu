@@ -38,15 +38,15 @@ static __device__ float score_all(const struct sparse_job &a, int64_t sequence, 
 }
 
 /* One block a sequence and head. */
-__global__ void sparse_kernel(struct sparse_job a)
+template <int N> __global__ void sparse_kernel(struct sparse_job a)
 {
-    SHARED(float, part, SPARSE_TEAMS *GPU_HEAD_DIM_MAX);
+    SHARED(float, part, SPARSE_TEAMS *N *TEAM);
     const int e = a.h.head_dim, head = blockIdx.y, team = threadIdx.x / TEAM, first = threadIdx.x % TEAM;
     const int64_t sequence = blockIdx.x, from = a.pad[sequence], n = a.first + 1 - from, width = (int64_t)a.h.kv_heads * e;
     const int64_t begin = (int64_t)(head / (a.h.heads / a.h.kv_heads)) * e, keep = n > 0 ? sparse_kept(a.fraction, n) : 0;
     float *score = a.scores + (sequence * a.h.heads + head) * (a.first + 1), *out = a.out + sequence * a.ld + head * e;
     const float most = score_all(a, sequence, head, from, n, score);
-    float all = 0, o[ELEMENTS] = {0};
+    float all = 0, o[N] = {0};
 
     for (int64_t i = threadIdx.x; i < n; i += SELECT_THREADS)
         all += expf(score[i] - most);
@@ -68,11 +68,11 @@ __global__ void sparse_kernel(struct sparse_job a)
             continue;
         const float weight = expf(score[i] - most) / all;
         const char *value = token_at(a.c, sequence, from + i) + a.c.value_offset;
-        for (int k = 0; k < ELEMENTS; k++)
+        for (int k = 0; k < N; k++)
             if (first + k * TEAM < e)
                 o[k] += weight * cached(a.c.format, value, width, begin + first + k * TEAM);
     }
-    for (int k = 0; k < ELEMENTS; k++)
+    for (int k = 0; k < N; k++)
         if (first + k * TEAM < e)
             part[team * e + first + k * TEAM] = o[k];
     __syncthreads();
@@ -97,5 +97,8 @@ int gpu_sparse_attention(gpu_stream s, const struct gpu_heads *h, const struct g
         return cudaErrorInvalidValue;
     if (sequences == 0)
         return 0;
-    return launch(sparse_kernel, dim3((unsigned)sequences, (unsigned)h->heads), dim3(SELECT_THREADS), s, job);
+    const auto kernel = h->head_dim <= 64    ? sparse_kernel<64 / TEAM>
+                        : h->head_dim <= 128 ? sparse_kernel<128 / TEAM>
+                                             : sparse_kernel<GPU_HEAD_DIM_MAX / TEAM>;
+    return launch(kernel, dim3((unsigned)sequences, (unsigned)h->heads), dim3(SELECT_THREADS), s, job);
 }
