@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -37,29 +38,26 @@ static double now_s()
 
 /* -- memory ------------------------------------------------------------------------------------------------------------ */
 
-static enum status no_room(int code, const char *call, int64_t bytes, const char *what, int line, struct error *err)
-{
-    size_t left = 0, all = 0;
-    if (code == cudaErrorMemoryAllocation && cudaMemGetInfo(&left, &all) == cudaSuccess) {
-        cudaGetLastError();
-        return error_set(err, STATUS_RUNTIME,
-                         "%s:%d: %s of %lld bytes for %s: cudaErrorMemoryAllocation (out of memory): %lld of the device's "
-                         "%lld bytes are free",
-                         __FILE__, line, call, (long long)bytes, what, (long long)left, (long long)all);
-    }
-    return gpu_failed(err, call, code, __FILE__, line);
-}
-
 static enum status take_device(char **p, int64_t bytes, const char *what, struct error *err)
 {
     const int code = cudaMalloc(reinterpret_cast<void **>(p), (size_t)bytes);
-    return code == 0 ? STATUS_OK : no_room(code, "cudaMalloc", bytes, what, __LINE__, err);
+    size_t left = 0, all = 0;
+    if (code != cudaErrorMemoryAllocation || cudaMemGetInfo(&left, &all) != cudaSuccess)
+        return gpu_try(err, code, "cudaMalloc", __FILE__, __LINE__);
+    cudaGetLastError(); /* it has been reported */
+    return error_set(
+        err, STATUS_RUNTIME,
+        "%s:%d: cudaMalloc of %lld bytes for %s: cudaErrorMemoryAllocation (out of memory): %lld of the device's %lld "
+        "bytes are free",
+        __FILE__, __LINE__, (long long)bytes, what, (long long)left, (long long)all);
 }
 
 static enum status take_pinned(char **p, int64_t bytes, const char *what, struct error *err)
 {
-    const int code = cudaHostAlloc(reinterpret_cast<void **>(p), (size_t)bytes, cudaHostAllocMapped);
-    return code == 0 ? STATUS_OK : no_room(code, "cudaHostAlloc", bytes, what, __LINE__, err);
+    char call[96];
+    snprintf(call, sizeof call, "cudaHostAlloc of %lld bytes for %s", (long long)bytes, what);
+    return gpu_try(err, cudaHostAlloc(reinterpret_cast<void **>(p), (size_t)bytes, cudaHostAllocMapped), call, __FILE__,
+                   __LINE__);
 }
 
 static enum status take_pageable(char **p, int64_t bytes, struct error *err)

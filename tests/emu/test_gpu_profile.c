@@ -120,6 +120,11 @@ Test(gpu_profile, out_of_memory_says_what_was_asked_for)
                      "device's 524287 bytes are free"),
               "%s", err.text);
     cr_assert_eq(emu_device_used(), 0);
+    struct error pinned = {0};
+    emu_memory(1 << 30, HOST); /* the flag comes first */
+    cr_assert_eq(tools->open(&b, &o, &pinned), STATUS_RUNTIME);
+    cr_assert(strstr(pinned.text, "cudaHostAlloc of 65536 bytes for copies: cudaErrorMemoryAllocation (out of memory)"), "%s",
+              pinned.text);
     free(n);
 }
 
