@@ -172,6 +172,13 @@ int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences
     return splits == 1 ? 0 : sequences * tokens * h->heads * splits * (2 + h->head_dim) * (int64_t)sizeof(float);
 }
 
+int gpu_attention_splits(const struct gpu_heads *h, int processors, int64_t queries, int64_t visible)
+{
+    const int64_t blocks = queries * h->heads, wanted = (4 * processors + blocks - 1) / blocks;
+    const int64_t most = visible / 256 < wanted ? visible / 256 : wanted;
+    return most > 1 ? (int)most : 1;
+}
+
 int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
                   int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch)
 {

@@ -402,11 +402,10 @@ static enum status project_qkv(struct backend_state *b, const struct layer_weigh
     return STATUS_OK;
 }
 
-/* Enough blocks to fill the device, none of them with less than 256 tokens. */
+/* One, if there is no room for the parts of more. */
 static int splits_for(const struct backend_state *b, int64_t sequences, int64_t tokens, int64_t visible)
 {
-    const int64_t blocks = sequences * tokens * b->a->heads, wanted = (4 * b->processors + blocks - 1) / blocks;
-    const int splits = (int)std::max<int64_t>(1, std::min(wanted, visible / 256));
+    const int splits = gpu_attention_splits(&b->heads, b->processors, sequences * tokens, visible);
     const bool room = gpu_attention_scratch_bytes(&b->heads, sequences, tokens, splits) <= b->scratch_bytes - b->used;
     return room ? splits : 1;
 }

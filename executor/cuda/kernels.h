@@ -83,6 +83,8 @@ struct gpu_heads {
 int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
                   int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
 int64_t gpu_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t tokens, int splits);
+/* Enough blocks to fill a device of so many multiprocessors, none of them with less than 256 of the visible tokens. */
+int gpu_attention_splits(const struct gpu_heads *h, int processors, int64_t queries, int64_t visible);
 
 /* As gpu_attention, on the tensor cores: queries, keys, weights and values are rounded to fp16, sums are f32. For prompts; a warp takes 16
  * queries, however few there are. */

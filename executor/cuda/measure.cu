@@ -28,6 +28,7 @@ struct gpu_bench {
     volatile int *go;                 /* pinned: the held streams wait for it */
     struct blas *blas;
     char *blas_workspace;
+    int processors;
     int64_t walked; /* of operands, by what was measured so far */
 };
 
@@ -151,6 +152,8 @@ enum status gpu_bench_open(struct gpu_bench **out, const struct gpu_bench_option
     struct gpu_bench *b = new gpu_bench();
     b->o = *o;
     enum status s = GPU_TRY(err, cudaSetDevice(o->device));
+    if (s == STATUS_OK)
+        s = GPU_TRY(err, cudaDeviceGetAttribute(&b->processors, cudaDevAttrMultiProcessorCount, o->device));
     if (s == STATUS_OK)
         s = take_all(b, err);
     if (s == STATUS_OK)
@@ -411,23 +414,31 @@ enum status gpu_bench_unpack(struct gpu_bench *b, int64_t rows, int64_t cols, do
     return s == STATUS_OK ? time_calls(b, call, seconds, err) : s;
 }
 
+/* As the backend attends: prompts on the tensor cores, decode split over the cache. */
 enum status gpu_bench_attend(struct gpu_bench *b, const struct gpu_attend *a, double *seconds, struct error *err)
 {
     const int64_t width = (int64_t)a->heads * a->head_dim, row = format_vector_bytes(a->cache, width);
-    const int64_t queries = a->sequences * a->tokens, layer = 2 * row * a->sequences * (a->first + a->tokens);
+    const int64_t queries = a->sequences * a->tokens, visible = a->first + a->tokens, layer = 2 * row * a->sequences * visible;
     const struct gpu_heads h = {a->heads, a->heads, a->head_dim, 1 / sqrtf((float)a->head_dim)};
-    const int32_t *pad = reinterpret_cast<const int32_t *>(b->y); /* none */
+    const int splits = gpu_attention_splits(&h, b->processors, queries, visible);
+    const int64_t pad_bytes = (a->sequences * (int64_t)sizeof(int32_t) + 255) / 256 * 256;
+    const int32_t *pad = reinterpret_cast<const int32_t *>(b->y); /* none; parts of splits behind it */
+    float *q = reinterpret_cast<float *>(b->x), *out = reinterpret_cast<float *>(b->unpacked);
+    float *scratch = reinterpret_cast<float *>(b->y + pad_bytes);
     enum status s = fits(b, layer, queries * width * 4, err);
     if (s == STATUS_OK)
-        s = fits(b, 0, a->sequences * (int64_t)sizeof *pad, err);
+        s = fits(b, 0, pad_bytes + gpu_attention_scratch_bytes(&h, a->sequences, a->tokens, splits), err);
     if (s == STATUS_OK)
-        s = GPU_TRY(err, cudaMemsetAsync(b->y, 0, (size_t)a->sequences * sizeof *pad, b->stream[0]));
+        s = GPU_TRY(err, cudaMemsetAsync(b->y, 0, (size_t)pad_bytes, b->stream[0]));
     if (s != STATUS_OK)
         return s;
     const auto call = [&] {
         const struct gpu_cache c = {a->cache, walk(b, layer), 2 * row * a->sequences, 2 * row, row, nullptr, 0};
-        float *q = reinterpret_cast<float *>(b->x);
-        return GPU_TRY(err, gpu_attention(b->stream[0], &h, &c, a->sequences, a->first, a->tokens, pad, q, width, q, 1, nullptr));
+        return a->tokens > 1
+                   ? GPU_TRY(err,
+                             gpu_prefill_attention(b->stream[0], &h, &c, a->sequences, a->first, a->tokens, pad, q, width, out))
+                   : GPU_TRY(err,
+                             gpu_attention(b->stream[0], &h, &c, a->sequences, a->first, 1, pad, q, width, out, splits, scratch));
     };
     return time_calls(b, call, seconds, err);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "executor/cuda/kernels.h"
 #include "executor/profile_gpu.h"
 #include "tests/emu/emu.h"
 
@@ -88,6 +89,16 @@ Test(gpu_profile, attention_passes_and_launches)
     cr_assert_eq(tools->launches(b, 5, &seconds, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(emu_launches() - before, 5 * 3); /* a warm-up and two samples */
     tools->close(b);
+}
+
+Test(gpu_profile, attention_is_split_until_the_device_is_full_or_its_parts_are_short)
+{
+    const struct gpu_heads h = {32, 32, 128, 1};
+    /* 132 multiprocessors, four blocks each: 528. 8 sequences and 32 heads are 256 blocks, three times as many are enough. */
+    cr_assert_eq(gpu_attention_splits(&h, 132, 8, 2048), 3);
+    cr_assert_eq(gpu_attention_splits(&h, 132, 8, 512), 2); /* of 256 tokens */
+    cr_assert_eq(gpu_attention_splits(&h, 132, 8, 100), 1);
+    cr_assert_eq(gpu_attention_splits(&h, 132, 64, 2048), 1); /* 2048 blocks already */
 }
 
 Test(gpu_profile, what_does_not_fit_the_buffers_is_refused)
