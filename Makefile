@@ -200,6 +200,8 @@ $B/asan/libcli.a: $(CLI_SRC:%.c=$B/asan/obj/%.o) $B/gen/cli.list
 	$(archive)
 $B/fuzz/libballast.a: $(LIB_SRC:%.c=$B/fuzz/obj/%.o) $B/gen/data.o $B/gen/lib.list
 	$(archive)
+$B/fuzz/libcli.a: $(CLI_SRC:%.c=$B/fuzz/obj/%.o) $B/gen/cli.list
+	$(archive)
 
 $B/ballast: $B/obj/cli/ballast.o $B/libcli.a $B/libballast.a
 	$(call say,LD)$(CC) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -212,7 +214,7 @@ $B/asan/tests/%: $B/asan/obj/tests/%.o $B/asan/libcli.a $B/asan/libballast.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -pthread $(ASAN) $(LDFLAGS) -o $@ $^ -lcriterion $(LIBS)
 
-$B/fuzz/%: $B/fuzz/obj/tests/fuzz/%.o $B/fuzz/libballast.a
+$B/fuzz/%: $B/fuzz/obj/tests/fuzz/%.o $B/fuzz/libcli.a $B/fuzz/libballast.a
 	$(call say,LD)$(CLANG) -pthread -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $B/bench/%: $B/obj/bench/%.o $B/libcli.a $B/libballast.a

@@ -299,8 +299,10 @@ void setting_bar_columns(struct table *t, const struct setting *s, const char *p
 char *setting_bar(const struct setting *s, char *buf, size_t n)
 {
     const struct prediction *p = &s->prediction;
-    snprintf(buf, n, p->latency_high_s > 0 ? " (%.4g to %.4g)" : "", s->cost.tokens / p->latency_high_s,
-             s->cost.tokens / p->latency_low_s);
+    buf[0] = '\0';
+    if (p->latency_high_s > 0) {
+        snprintf(buf, n, " (%.4g to %.4g)", s->cost.tokens / p->latency_high_s, s->cost.tokens / p->latency_low_s);
+    }
     return buf;
 }
 
