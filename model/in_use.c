@@ -3,53 +3,94 @@
 #include "model/integers.h"
 #include "model/stream.h"
 
-/* Bytes of a batch on a tier: its cache of one token, all layers. */
-static int64_t cache_token_bytes(const struct placement *pl, int64_t batch, int tier)
+/* A token of a batch's cache in all layers. */
+static int64_t token_bytes(const struct placement *pl, int batch, int tier)
 {
     int64_t sum = 0;
     for (int i = 0; i < pl->n_layers; i++)
-        sum += placement_cache_stride(pl, i, (int)(batch % pl->n_batches), tier);
+        sum += placement_cache_stride(pl, i, batch, tier);
     return sum;
 }
 
-/* Pass by pass: the cache of all under way, and their hidden states. In its last step a batch has the tokens of the one before, because the
- * last one's cache is written as it leaves. */
-static int64_t batches_most(const struct placement *pl, const struct workload *w, const struct policy *p, enum phase ph, int tier)
+/* Tokens cached after a step. In its last a batch has those of the one before: the last token's cache is written as it leaves. */
+static int64_t tokens_cached(const struct workload *w, int64_t step)
+{
+    if (step + 1 < w->gen_tokens)
+        return w->prompt_tokens + step;
+    return step > 0 ? w->prompt_tokens + step - 1 : 0;
+}
+
+/* The most that batch k has in a phase. */
+static int64_t batch_most(const struct placement *pl, const struct workload *w, enum phase ph, int k, int tier)
+{
+    if (ph == PHASE_DECODE && w->gen_tokens == 1)
+        return 0;
+    return token_bytes(pl, k, tier) * tokens_cached(w, ph == PHASE_PREFILL ? 0 : w->gen_tokens - 1) +
+           placement_hidden_bytes(pl, k, tier, ph == PHASE_PREFILL ? w->prompt_tokens : 1);
+}
+
+/* Diagonal, whose batches are alike: pass by pass, all under way. */
+static int64_t passes_most(const struct placement *pl, const struct workload *w, const struct policy *p, enum phase ph, int tier)
 {
     int64_t batches = stream_batches(w, p), passes = stream_passes(w, p), low = 0, high = 0, most = 0;
+    int64_t token = token_bytes(pl, 0, tier), whole = placement_hidden_bytes(pl, 0, tier, w->prompt_tokens),
+            one = placement_hidden_bytes(pl, 0, tier, 1);
     for (int64_t pass = 0; pass < passes; pass++) {
-        int64_t sum = 0;
-        bool enters = false;
+        int64_t entered = high, sum = 0;
         while (low < high && stream_entry(w, p, low) + w->gen_tokens <= pass)
             low++;
-        for (; high < batches && stream_entry(w, p, high) <= pass; high++)
-            enters = true;
-        if (enters != (ph == PHASE_PREFILL))
-            continue;
+        while (high < batches && stream_entry(w, p, high) <= pass)
+            high++;
         for (int64_t b = low; b < high; b++) {
             int64_t step = pass - stream_entry(w, p, b);
-            int64_t written = step + 1 < w->gen_tokens ? w->prompt_tokens + step : step > 0 ? w->prompt_tokens + step - 1 : 0;
-            sum += cache_token_bytes(pl, b, tier) * written +
-                   placement_hidden_bytes(pl, (int)(b % pl->n_batches), tier, step == 0 ? w->prompt_tokens : 1);
+            sum += token * tokens_cached(w, step) + (step == 0 ? whole : one);
         }
-        most = max64(most, sum);
+        if ((high > entered) == (ph == PHASE_PREFILL))
+            most = max64(most, sum);
     }
     return most;
 }
 
-/* What comes up through the tier for the visits that share its ring: as many in a row as it has slots, of a pass that begins again. */
+/* Row by row one batch is under way, zig-zag all of the block. */
+static int64_t batches_most(const struct placement *pl, const struct workload *w, const struct policy *p, enum phase ph, int tier)
+{
+    int64_t most = 0, sum = 0;
+    if (p->schedule == SCHEDULE_DIAGONAL)
+        return passes_most(pl, w, p, ph, tier);
+    for (int k = 0; k < pl->n_batches; k++) {
+        int64_t one = batch_most(pl, w, ph, k, tier);
+        most = max64(most, one);
+        sum += one;
+    }
+    return p->schedule == SCHEDULE_ROW ? most : sum;
+}
+
+/* What comes up through the tier in one visit of a layer. */
+static int64_t visit_bytes(const struct placement *pl, const struct arch *a, int layer, int tier)
+{
+    struct weight_piece piece[WEIGHT_PIECES_MAX];
+    int64_t sum = 0;
+    for (int n = placement_pieces(pl, a, layer, tier, piece); n-- > 0;)
+        sum += piece[n].bytes;
+    return sum;
+}
+
+/* Of the visits that share the tier's ring: as many in a row as it has slots, of passes that follow each other. */
 static int64_t ring_most(const struct placement *pl, const struct arch *a, const struct policy *p, int tier)
 {
-    int64_t most = 0;
-    for (int first = 0; first < pl->n_layers && tier + 1 < pl->n_tiers; first++) {
-        int64_t sum = 0;
-        for (int layer = first, visits = 0; visits < p->prefetch; layer = (layer + 1) % pl->n_layers) {
-            struct weight_piece piece[WEIGHT_PIECES_MAX];
-            if (a->layer[layer].kind == LAYER_EMBED)
-                continue;
-            for (int n = placement_pieces(pl, a, layer, tier, piece); n-- > 0;)
-                sum += piece[n].bytes;
-            visits++;
+    int64_t most = 0, sum = 0;
+    int first = 0, visits = 0; /* of the window */
+    while (first < pl->n_layers && a->layer[first].kind == LAYER_EMBED)
+        first++;
+    for (int last = first, n = pl->n_layers; tier + 1 < pl->n_tiers && pl->ring_bytes[tier] > 0 && last < 2 * n; last++) {
+        if (a->layer[last % n].kind == LAYER_EMBED)
+            continue;
+        sum += visit_bytes(pl, a, last % n, tier);
+        for (visits++; visits > p->prefetch; visits--) {
+            sum -= visit_bytes(pl, a, first % n, tier);
+            do
+                first++;
+            while (a->layer[first % n].kind == LAYER_EMBED);
         }
         most = max64(most, sum);
     }
