@@ -23,45 +23,34 @@ ALSO_ON_DEVICE static inline uint32_t float_order(float logit)
     uint32_t bits;
     logit = logit != logit ? -INFINITY : logit + 0.0f; /* -0 becomes +0 */
     memcpy(&bits, &logit, sizeof bits);
-    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+    const uint32_t negative = 0u - (bits >> 31); /* all bits or none: a branch would be mispredicted half the time */
+    return bits ^ (negative | 0x80000000u);
 }
 
-/* a * b for numbers that count 2^-62 */
-ALSO_ON_DEVICE static inline uint64_t draw_product(uint64_t a, uint64_t b)
-{
-    return (uint64_t)((unsigned __int128)a * b >> 62);
-}
-
-/* The weight of a logit; max is finite, temperature above 0. */
+/* The weight of a logit, to one part in 2^27; max is finite, temperature above 0. */
 ALSO_ON_DEVICE static inline uint64_t draw_weight(float logit, float max, double temperature)
 {
     const double halvings = ((double)max - logit) / temperature * 1.4426950408889634; /* 1 / ln 2 */
     if (!(halvings < DRAW_BITS + 1))                                                  /* too small, or a NaN */
         return 0;
-    /* 2^-(whole + part) by the series of exp(-t), t = part * ln 2: 1/0! - t (1/1! - t (1/2! - ...)); the first term left out is below
-     * 2^-48 */
-    const uint64_t one = UINT64_C(1) << 62, fixed = (uint64_t)(halvings * 0x1p56);
-    const uint64_t inverse_factorial[] = {one,
-                                          one,
-                                          one / 2,
-                                          one / 6,
-                                          one / 24,
-                                          one / 120,
-                                          one / 720,
-                                          one / 5040,
-                                          one / 40320,
-                                          one / 362880,
-                                          one / 3628800,
-                                          one / 39916800,
-                                          one / 479001600,
-                                          one / 6227020800,
-                                          one / 87178291200};
-    const int whole = (int)(fixed >> 56);
-    const uint64_t t = draw_product((fixed & ((UINT64_C(1) << 56) - 1)) << 6, UINT64_C(0x2c5c85fdf473de6b)); /* ln 2 */
-    uint64_t power = inverse_factorial[14];
-    for (int i = 13; i >= 0; i--)
-        power = inverse_factorial[i] - draw_product(t, power);
-    return power >> (62 - DRAW_BITS + whole);
+    /* In units of 2^-32, 2^-(whole + part) by the series of exp(-t), t = part * ln 2: 1/0! - t (1/1! - t (1/2! - ...)); the first term left out
+     * is below 2^-35 */
+    const uint64_t one = UINT64_C(1) << 32, fixed = (uint64_t)(halvings * 0x1p32), t = (fixed & (one - 1)) * 0xb17217f7 >> 32;
+    uint64_t power = one / 39916800;
+#define DRAW_TERM(factorial) power = one / factorial - (t * power >> 32)
+    DRAW_TERM(3628800);
+    DRAW_TERM(362880);
+    DRAW_TERM(40320);
+    DRAW_TERM(5040);
+    DRAW_TERM(720);
+    DRAW_TERM(120);
+    DRAW_TERM(24);
+    DRAW_TERM(6);
+    DRAW_TERM(2);
+    DRAW_TERM(1);
+    DRAW_TERM(1);
+#undef DRAW_TERM
+    return power << (DRAW_BITS - 32) >> (fixed >> 32);
 }
 
 /* The weight that top-p wants to reach, of `total` > 0: at least 1, at most all. */

@@ -57,9 +57,8 @@ static uint32_t order_reaching(const float *logits, const uint64_t *weight, int6
         uint64_t sum[256] = {0};
         for (int64_t i = 0; i < n; i++) {
             const uint32_t order = float_order(logits[i]);
-            if ((order & mask) == prefix) {
-                sum[order >> shift & 0xFF] += weight ? weight[i] : 1;
-            }
+            const uint64_t w = weight ? weight[i] : 1;
+            sum[order >> shift & 0xFF] += (order & mask) == prefix ? w : 0;
         }
         uint32_t byte = 255;
         while (enough > sum[byte]) {
