@@ -188,19 +188,32 @@ static void close_rows(struct data *d)
     free(d->row);
 }
 
-static enum status residuals(const double *value, double *out, void *arg, struct error *err)
+static struct hardware machine_at(const struct data *d, const double *value)
 {
-    struct data *d = arg;
     struct hardware hw = d->base;
     set_rates(&hw, value);
     set_groups(&hw);
+    return hw;
+}
+
+static enum status predict_on(struct setting *s, const struct hardware *hw, struct prediction *p, struct error *err)
+{
+    enum status status = cost_build(&s->cost, &s->arch, hw, &s->workload, &s->policy, err);
+    if (status == STATUS_OK)
+        cost_predict(&s->cost, (const double(*)[TIERS_MAX])s->placement.realised, p);
+    return status;
+}
+
+static enum status residuals(const double *value, double *out, void *arg, struct error *err)
+{
+    struct data *d = arg;
+    struct hardware hw = machine_at(d, value);
     for (int i = 0; i < d->n; i++) {
         struct setting *s = &d->row[i].s;
         struct prediction p;
-        enum status status = cost_build(&s->cost, &s->arch, &hw, &s->workload, &s->policy, err);
+        enum status status = predict_on(s, &hw, &p, err);
         if (status != STATUS_OK)
             return status;
-        cost_predict(&s->cost, (const double(*)[TIERS_MAX])s->placement.realised, &p);
         out[i] = log(published_metric(d->row[i].row->metric, s, p.prefill_s, p.decode_s) / d->row[i].row->value);
     }
     return STATUS_OK;
@@ -213,17 +226,14 @@ static enum status residuals(const double *value, double *out, void *arg, struct
 static enum status busy_parts(struct data *d, const double *value, double *latency_s, bool known, double part[RESOURCES_MAX],
                               struct error *err)
 {
-    struct hardware hw = d->base;
-    set_rates(&hw, value);
-    set_groups(&hw);
+    struct hardware hw = machine_at(d, value);
     memset(part, 0, RESOURCES_MAX * sizeof *part);
     for (int i = 0; i < d->n; i++) {
         struct setting *s = &d->row[i].s;
         struct prediction p;
-        enum status status = cost_build(&s->cost, &s->arch, &hw, &s->workload, &s->policy, err);
+        enum status status = predict_on(s, &hw, &p, err);
         if (status != STATUS_OK)
             return status;
-        cost_predict(&s->cost, (const double(*)[TIERS_MAX])s->placement.realised, &p);
         latency_s[i] = known ? latency_s[i] : p.latency_s;
         for (int r = 0; r < resource_count(&hw); r++)
             part[r] += (p.busy_s[PHASE_PREFILL][r] + p.busy_s[PHASE_DECODE][r]) / latency_s[i];
