@@ -76,10 +76,11 @@ static int32_t stage(struct waiting *w, const struct turn *t, int64_t bytes, int
 static void load_weights(struct waiting *w, const struct turn *t)
 {
     const struct layer *l = &w->b->a->layer[t->layer];
-    int copies = layer_matrices(l);
+    int copies = w->b->p->pageable_weights ? layer_matrices(l) : 0;
+    int64_t staged = copies > 0 ? pageable(w->b, t, OP_LOAD_WEIGHTS) : 0;
     load(w, t, OP_LOAD_WEIGHTS, 0);
-    for (int i = 0; w->b->p->pageable_weights && i < copies; i++)
-        stage(w, t, pageable(w->b, t, OP_LOAD_WEIGHTS), copies, i);
+    for (int i = 0; i < copies; i++)
+        stage(w, t, staged, copies, i);
 }
 
 /* Keys, then values: each goes up when it is staged. */

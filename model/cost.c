@@ -23,6 +23,14 @@ double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MA
     return sum;
 }
 
+void form_add(struct form *sum, const struct form *f, double scale, int n_tiers)
+{
+    sum->base += scale * f->base;
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        for (int t = 0; t < n_tiers; t++)
+            sum->coef[cl][t] += scale * f->coef[cl][t];
+}
+
 /* -- primitives ------------------------------------------------------------------------------------------------------- */
 
 /* What a quantity may be anywhere in a box of batch sizes; low == high at a point. */

@@ -24,6 +24,7 @@ struct form {
     double coef[CLASS_COUNT][TIERS_MAX];
 };
 double form_at(const struct form *f, const double fraction[CLASS_COUNT][TIERS_MAX]);
+void form_add(struct form *sum, const struct form *f, double scale, int n_tiers); /* adds scale * f */
 
 /* Seconds of a stage of a step (its only one, 0, without stages) in which `row` waits for `cause`: both are resources. */
 #define FILLS_MAX 16

@@ -33,21 +33,13 @@ static double page_cache_leaves(const struct cost *c, enum phase ph, int resourc
     return busy > 0 ? fmax(0, 1 - c->page_cache_s / busy) : 1;
 }
 
-static void add_share(struct form *sum, const struct form *f, double share, int n_tiers)
-{
-    sum->base += share * f->base;
-    for (int cl = 0; cl < CLASS_COUNT; cl++)
-        for (int t = 0; t < n_tiers; t++)
-            sum->coef[cl][t] += share * f->coef[cl][t];
-}
-
 void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out)
 {
     const struct form *busy = c->n_stages > 0 && c->overlap ? c->stage[ph][stage] : c->busy[ph];
     const int slot = c->overlap ? row - c->n_resources - c->n_contentions : -1;
     *out = (struct form){0};
     for (int r = 0; slot >= 0 && r < c->n_resources; r++) {
-        add_share(out, &c->ring[ph][slot][r], 1, c->n_tiers);
+        form_add(out, &c->ring[ph][slot][r], 1, c->n_tiers);
         if (has_page_cache(c, ph, r) && c->ring[ph][slot][r].coef[CLASS_WEIGHT][c->n_tiers - 1] > 0)
             out->base -= c->page_cache_s;
     }
@@ -57,13 +49,13 @@ void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct fo
         bool alone = c->overlap && row < c->n_resources;
         double share = alone ? row == r : c->overlap ? c->share[row - c->n_resources][r] : 1;
         if (share > 0)
-            add_share(out, &busy[r], share, c->n_tiers);
+            form_add(out, &busy[r], share, c->n_tiers);
         if (has_page_cache(c, ph, r) && cost_stages(c) == 1)
             out->base -= share * c->page_cache_s;
     }
     for (int i = 0; c->overlap && i < c->n_fills; i++)
         if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].row == row)
-            add_share(out, &c->fill[i].s, 1, c->n_tiers);
+            form_add(out, &c->fill[i].s, 1, c->n_tiers);
 }
 
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,

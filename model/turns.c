@@ -186,14 +186,6 @@ static void ends(const struct turns *b)
     }
 }
 
-static void add_scaled(struct form *sum, const struct form *f, double scale)
-{
-    sum->base += scale * f->base;
-    for (int cl = 0; cl < CLASS_COUNT; cl++)
-        for (int t = 0; t < TIERS_MAX; t++)
-            sum->coef[cl][t] += scale * f->coef[cl][t];
-}
-
 static void build_phase(const struct turns *b)
 {
     const struct layer *attention = NULL, *mlp = NULL;
@@ -216,7 +208,7 @@ static void build_phase(const struct turns *b)
     ends(b);
     for (int s = 0; s < b->c->n_stages; s++)
         for (int r = 0; r < b->c->n_resources; r++)
-            add_scaled(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s]);
+            form_add(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s], b->hw->n_tiers);
 }
 
 /* Tokens in the cache at the end of a step of the phase, on average. */
