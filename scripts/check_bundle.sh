@@ -3,16 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-ok() { echo "ok - $1"; }
-not_ok() # NAME REASON
-{
-    echo "not ok - $1: $2"
-    failed=1
-}
+. scripts/tap.sh
 check() # NAME REASON COMMAND...
 {
     local name=$1 reason=$2

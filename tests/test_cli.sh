@@ -6,16 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 ballast=${BALLAST:-build/ballast}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-ok() { echo "ok - $1"; }
-not_ok() # NAME REASON
-{
-    echo "not ok - $1: $2"
-    failed=1
-}
+. scripts/tap.sh
 
 # good NAME PATTERN ARGUMENT...: exits 0, says nothing on stderr, and stdout matches the pattern.
 good()

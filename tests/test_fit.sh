@@ -5,17 +5,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 ballast=${BALLAST:-build/ballast}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failed=0
+. scripts/tap.sh
 machine=tests/fuzz/seeds/fuzz_hardware/ram-disk.json
-
-ok() { echo "ok - $1"; }
-not_ok() # NAME REASON
-{
-    echo "not ok - $1: $2"
-    failed=1
-}
 
 # bad NAME STATUS PATTERN ARGUMENT...: that exit status, an empty stdout, one line on stderr that matches, and no fitted profile.
 bad()
