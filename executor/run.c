@@ -12,6 +12,7 @@
 #include "executor/state.h"
 #include "executor/weights.h"
 #include "model/cost.h"
+#include "model/in_use.h"
 #include "model/integers.h"
 #include "model/stream.h"
 
@@ -481,6 +482,23 @@ static enum status check_peaks(const struct runner *r, struct trace *trace, stru
     return STATUS_OK;
 }
 
+/* Neither may more be in use at once, in either phase, than the prediction says. */
+static enum status check_in_use(const struct runner *r, struct trace *trace, struct error *err)
+{
+    const struct run_setting *set = &r->o.setting;
+    enum status s = trace_resident(&r->schedule, set, trace, err);
+    for (int ph = 0; ph < PHASE_COUNT && s == STATUS_OK; ph++) {
+        for (int t = 0; t < set->hardware->n_tiers && s == STATUS_OK; t++) {
+            int64_t most = in_use_most(set->placement, set->arch, set->workload, set->policy, (enum phase)ph, t);
+            if (trace->in_use_bytes[ph][t] > most)
+                s = error_set(err, STATUS_RUNTIME, "tier %s: %lld bytes were in use at once in %s, at most %lld were predicted",
+                              set->hardware->tier[t].name, (long long)trace->in_use_bytes[ph][t], phase_name((enum phase)ph),
+                              (long long)most);
+        }
+    }
+    return s;
+}
+
 enum status runner_generate(struct runner *r, const struct prompt *prompts, int64_t n, int64_t first, struct generated *out,
                             struct trace *trace, struct error *err)
 {
@@ -494,7 +512,7 @@ enum status runner_generate(struct runner *r, const struct prompt *prompts, int6
     if (s == STATUS_OK)
         s = check_peaks(r, trace, err);
     if (s == STATUS_OK && trace)
-        s = trace_resident(&r->schedule, &r->o.setting, trace, err);
+        s = check_in_use(r, trace, err);
     return s == STATUS_OK ? collect(r, out, err) : s;
 }
 
