@@ -53,6 +53,19 @@ static void print_gpu_rates(const struct profile_gpu_rates *l)
     printf("GPU: 4-bit weights unpacked to %s of 16-bit ones\n", units_format(l->dequantise, UNIT_BYTES_PER_S, a, sizeof a));
 }
 
+static void print_contention(const struct hardware *hw, const struct contention *c)
+{
+    const char *before = "together: ";
+    for (int r = 0; r < resource_count(hw); r++) {
+        char name[40];
+        if (c->share[r] > 0) {
+            printf("%s%s takes %.0f %% of the %s", before, resource_name(hw, r, name), 100 * c->share[r], c->name);
+            before = ", ";
+        }
+    }
+    printf("\n");
+}
+
 static void print_summary(const struct hardware *hw, const struct profile_options *p, const char *path)
 {
     const struct profile_steadiness *steady = p->steadiness;
@@ -62,6 +75,9 @@ static void print_summary(const struct hardware *hw, const struct profile_option
         printf("%s->%s %s, back %s (large transfers)\n", hw->tier[i + 1].name, hw->tier[i].name,
                units_format(read->y[read->n - 1], UNIT_BYTES_PER_S, a, sizeof a),
                units_format(write->y[write->n - 1], UNIT_BYTES_PER_S, b, sizeof b));
+    }
+    for (int i = 0; i < hw->n_contentions; i++) {
+        print_contention(hw, &hw->contention[i]);
     }
     for (int i = 0; i < hw->n_computes; i++) {
         print_unit(&hw->compute[i]);

@@ -4,21 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "executor/arena.h"
 #include "executor/cpu/kernels.h"
-#include "executor/io.h"
+#include "executor/profile_disk.h"
 #include "executor/profile_gpu.h"
 #include "executor/profile_rounds.h"
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "model/mix.h"
 
 static int rounds(const struct profile_options *o)
 {
@@ -33,156 +25,9 @@ static void tell(const struct profile_options *o, const char *what, int round)
         o->progress(text, o->arg);
 }
 
-/* A small generator for offsets and operands; its quality does not matter. */
-static uint64_t mix(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return *state >> 24;
-}
-
 struct tallies {
-    struct tally disk_read, disk_write, unit, product; /* of the range that is shown: disk_read and product */
+    struct tally unit, product;
 };
-
-/* -- disk ------------------------------------------------------------------------------------------------------------- */
-
-#define SMALL_BYTES                                                                                                              \
-    (128 << 10) /* below: many extents in one job, as look-ups are; from here on: one extent a job, two jobs in flight */
-/* Transfers land all over a buffer the size of a weight ring: a disk reads faster into a few megabytes that stay in the CPU's cache. */
-#define BUFFER_BYTES (256LL << 20)
-#define DISK_SECONDS 0.12 /* for each size, in each round */
-
-struct disk {
-    struct io *io;
-    int fd;
-    int64_t file_bytes;
-    char *buffer;     /* (BUFFER_BYTES) */
-    int64_t position; /* where the next large transfer begins: layers lie in the order in which they are read */
-    uint64_t seed;
-};
-
-static int64_t next_offset(struct disk *d, int64_t bytes)
-{
-    int64_t offset = d->position + bytes <= d->file_bytes ? d->position : 0;
-    d->position = offset + bytes;
-    return offset;
-}
-
-static int64_t random_offset(struct disk *d, int64_t bytes)
-{
-    return (int64_t)(mix(&d->seed) % (uint64_t)((d->file_bytes - bytes) / IO_ALIGN + 1)) * IO_ALIGN;
-}
-
-static enum status disk_small(struct disk *d, int64_t bytes, bool write, double *rate, struct error *err)
-{
-    struct io_extent e[64];
-    double start = now_s();
-    int64_t done = 0;
-    do {
-        for (int i = 0; i < 64; i++)
-            e[i] = (struct io_extent){.fd = d->fd,
-                                      .write = write,
-                                      .offset = random_offset(d, bytes),
-                                      .bytes = bytes,
-                                      .buffer = d->buffer + i * bytes};
-        enum status s = io_run(d->io, e, write ? 1 : 64, err); /* appended rows go out one at a time */
-        if (s != STATUS_OK)
-            return s;
-        done += bytes * (write ? 1 : 64);
-    } while (now_s() - start < DISK_SECONDS / 2);
-    *rate = (double)done / (now_s() - start);
-    return STATUS_OK;
-}
-
-static enum status disk_large(struct disk *d, int64_t bytes, bool write, double *rate, struct error *err)
-{
-    int64_t job[2], done = 0, at = 0;
-    double start = now_s();
-    int in_flight = 0, turn = 0;
-    enum status s = STATUS_OK;
-    while (s == STATUS_OK && (now_s() - start < DISK_SECONDS || done < 2 * bytes)) {
-        struct io_extent e = {.fd = d->fd,
-                              .write = write,
-                              .offset = next_offset(d, bytes),
-                              .bytes = bytes,
-                              .buffer = d->buffer + at};
-        at = at + 2 * bytes <= BUFFER_BYTES ? at + bytes : 0;
-        s = io_submit(d->io, &e, 1, &job[turn], err);
-        turn ^= 1;
-        if (s == STATUS_OK && ++in_flight == 2) {
-            s = io_wait(d->io, job[turn], err);
-            in_flight--;
-            done += bytes;
-        }
-    }
-    if (s == STATUS_OK && in_flight)
-        s = io_wait(d->io, job[turn ^ 1], err);
-    *rate = (double)(done + bytes) / (now_s() - start);
-    return s;
-}
-
-static enum status disk_curve(struct disk *d, bool write, struct curve *c, struct error *err)
-{
-    static const int64_t sizes[] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 128 << 20};
-    enum status s = STATUS_OK;
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && s == STATUS_OK; i++) {
-        double rate;
-        s = (sizes[i] < SMALL_BYTES ? disk_small : disk_large)(d, sizes[i], write, &rate, err);
-        if (s == STATUS_OK)
-            curve_add(c, (double)sizes[i], rate);
-    }
-    return s;
-}
-
-static enum status fill_file(struct disk *d, struct error *err)
-{
-    int64_t chunk = 64 << 20;
-    for (int64_t i = 0; i < chunk / 8; i++)
-        ((uint64_t *)d->buffer)[i] = mix(&d->seed) * 0x9e3779b97f4a7c15u;
-    for (int64_t at = 0; at < d->file_bytes; at += chunk) {
-        struct io_extent e = {.fd = d->fd, .write = true, .offset = at, .bytes = chunk, .buffer = d->buffer};
-        enum status s = io_run(d->io, &e, 1, err);
-        if (s != STATUS_OK)
-            return s;
-    }
-    return fsync(d->fd) == 0 ? STATUS_OK : error_set(err, STATUS_RUNTIME, "cannot write the sample file");
-}
-
-static enum status disk_open(struct disk *d, struct arena *arena, const struct profile_options *o, struct error *err)
-{
-    void *base;
-    bool direct;
-    *d = (struct disk){.fd = -1, .file_bytes = o->disk_sample_bytes ? o->disk_sample_bytes : 2LL << 30, .seed = 1};
-    enum status s = arena_take(arena, "transfers", BUFFER_BYTES, &base, err);
-    d->buffer = base;
-    if (s == STATUS_OK)
-        s = io_new(&d->io, NULL, err);
-    if (s == STATUS_OK)
-        s = io_open_scratch(o->scratch_directory, d->file_bytes, &d->fd, &direct, err);
-    return s == STATUS_OK ? fill_file(d, err) : s;
-}
-
-static void disk_close(struct disk *d)
-{
-    io_free(d->io);
-    if (d->fd >= 0)
-        close(d->fd);
-}
-
-static enum status measure_disk(struct disk *d, struct link *l, struct tallies *tallies, int round, struct error *err)
-{
-    struct curve read = {.n = 0}, write = {.n = 0};
-    enum status s = disk_curve(d, false, &read, err);
-    if (s == STATUS_OK)
-        s = disk_curve(d, true, &write, err);
-    curve_blend(&l->read_bytes_per_s, &read, round);
-    curve_blend(&l->write_bytes_per_s, &write, round);
-    if (s == STATUS_OK) {
-        tally_count(&tallies->disk_read, curve_level(&read, SMALL_BYTES));
-        tally_count(&tallies->disk_write, curve_level(&write, SMALL_BYTES));
-    }
-    return s;
-}
 
 /* -- compute ---------------------------------------------------------------------------------------------------------- */
 
@@ -318,7 +163,7 @@ static void fill_operands(char *operand, int64_t bytes)
 {
     uint64_t seed = 7;
     for (int64_t i = 0; i < bytes / 8; i++)
-        ((uint64_t *)operand)[i] = (mix(&seed) * 0x9e3779b97f4a7c15u & 0x81ff81ff81ff81ffu) | 0x3c003c003c003c00u;
+        ((uint64_t *)operand)[i] = (mix64(seed += MIX_STEP) & 0x81ff81ff81ff81ffu) | 0x3c003c003c003c00u;
 }
 
 static enum status bench_open(struct bench *b, int threads, enum math math, struct error *err)
@@ -415,14 +260,11 @@ static void measure_copies(const char *src, char *dst, struct link *l, int round
 
 /* -- the machine -------------------------------------------------------------------------------------------------------- */
 
-static void set_spreads(struct hardware *hw, struct compute *cpu, const struct tallies *t, struct profile_steadiness *out)
+static void set_spread(struct compute *cpu, const struct tallies *t, struct profile_steadiness *out)
 {
-    struct link *disk = &hw->link[hw->n_tiers - 2];
-    disk->read_spread = sqrt(tally_variance(&t->disk_read));
-    disk->write_spread = sqrt(tally_variance(&t->disk_write));
     cpu->spread = sqrt(tally_variance(&t->unit));
     if (out)
-        *out = (struct profile_steadiness){t->disk_read.range, t->product.range};
+        out->product = t->product.range;
 }
 
 static void set_tier(struct tier *t, const char *name, enum tier_kind kind, int64_t bytes)
@@ -450,7 +292,7 @@ static void describe_machine(struct hardware *hw, const struct profile_options *
 /* What measuring holds open. */
 struct parts {
     struct arena arena;
-    struct disk disk;
+    struct profile_disk *disk;
     struct bench bench;
     struct profile_gpu *gpu;
     void *from, *to; /* of copies within memory, to an emulated device */
@@ -459,9 +301,9 @@ struct parts {
 static enum status open_parts(struct parts *p, const struct profile_options *o, struct error *err)
 {
     bool bf16 = o->math ? strcmp(o->math, "bf16") == 0 : cpu_has_bf16();
-    *p = (struct parts){.disk = {.fd = -1}};
+    *p = (struct parts){0};
     arena_init(&p->arena, "profile", 1LL << 30);
-    enum status s = disk_open(&p->disk, &p->arena, o, err);
+    enum status s = profile_disk_open(&p->disk, o, err);
     if (s == STATUS_OK && o->device_bytes > 0 && !o->gpu)
         s = copy_open(&p->arena, &p->from, &p->to, err);
     if (s == STATUS_OK)
@@ -474,7 +316,7 @@ static enum status open_parts(struct parts *p, const struct profile_options *o, 
 static void close_parts(struct parts *p)
 {
     profile_gpu_close(p->gpu);
-    disk_close(&p->disk);
+    profile_disk_close(p->disk);
     pool_free(p->bench.pool);
     arena_free(&p->bench.arena);
     arena_free(&p->arena);
@@ -485,7 +327,7 @@ static enum status measure_round(struct parts *p, struct hardware *hw, const str
 {
     int cpu = o->gpu ? 1 : 0;
     tell(o, "disk", round);
-    enum status s = measure_disk(&p->disk, &hw->link[hw->n_tiers - 2], tallies, round, err);
+    enum status s = profile_disk_round(p->disk, &hw->link[hw->n_tiers - 2], round, err);
     if (p->from)
         measure_copies(p->from, p->to, &hw->link[0], round);
     if (s == STATUS_OK && p->gpu) {
@@ -502,7 +344,8 @@ static void finish(struct parts *p, struct hardware *hw, const struct profile_op
     int cpu = hw->n_computes - 1;
     struct compute *measured = &hw->compute[p->gpu ? cpu : 0];
     describe_compute(measured, &p->bench);
-    set_spreads(hw, measured, tallies, o->steadiness);
+    set_spread(measured, tallies, o->steadiness);
+    profile_disk_finish(p->disk, hw, o->steadiness ? &o->steadiness->disk_read : NULL);
     if (p->gpu) {
         profile_gpu_finish(p->gpu, hw);
     } else if (cpu > 0) {

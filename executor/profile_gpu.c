@@ -224,17 +224,6 @@ enum status profile_gpu_round(struct profile_gpu *g, struct hardware *hw, int ro
     return s;
 }
 
-/* Bytes up and down at once take T = share * T_up + share * T_down. Up to one half each, neither slows the other. */
-static void add_contention(const struct profile_gpu_rates *l, struct hardware *hw)
-{
-    double share = 1 / l->both / (1 / l->up + 1 / l->down);
-    if (share <= 0.5)
-        return;
-    struct contention *c = &hw->contention[hw->n_contentions++];
-    snprintf(c->name, sizeof c->name, "link");
-    c->share[resource_link_read(0)] = c->share[resource_link_write(0)] = share < 1 ? share : 1;
-}
-
 void profile_gpu_finish(struct profile_gpu *g, struct hardware *hw)
 {
     struct compute *unit = &hw->compute[0];
@@ -246,7 +235,8 @@ void profile_gpu_finish(struct profile_gpu *g, struct hardware *hw)
     unit->spread = sqrt(tally_variance(&g->unit));
     hw->link[0].read_spread = sqrt(tally_variance(&g->read));
     hw->link[0].write_spread = sqrt(tally_variance(&g->write));
-    add_contention(&g->rates, hw);
+    contention_of_pair(hw, "link", resource_link_read(0), resource_link_write(0),
+                       g->rates.both / g->rates.up + g->rates.both / g->rates.down);
     if (g->out)
         *g->out = g->rates;
 }

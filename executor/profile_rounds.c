@@ -1,6 +1,15 @@
 #include "executor/profile_rounds.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <time.h>
+
+double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 void curve_add(struct curve *c, double x, double y)
 {
@@ -48,4 +57,13 @@ double curve_level(const struct curve *c, double least)
             n++;
         }
     return n > 0 ? exp(sum / n) : 1;
+}
+
+void contention_of_pair(struct hardware *hw, const char *name, int resource, int other, double at_once)
+{
+    if (at_once >= 2 || at_once <= 0)
+        return;
+    struct contention *c = &hw->contention[hw->n_contentions++];
+    snprintf(c->name, sizeof c->name, "%s", name);
+    c->share[resource] = c->share[other] = at_once > 1 ? 1 / at_once : 1;
 }

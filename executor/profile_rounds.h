@@ -4,6 +4,8 @@
 
 #include "executor/profile.h"
 
+double now_s(void); /* of a clock that only goes forward */
+
 void curve_add(struct curve *c, double x, double y); /* a point behind the last one; none for a rate of 0 */
 
 /* Round 0, 1, ... of a rate: the mean of the times, as a run adds them up. A machine shared with others has fast and slow spells of a
@@ -23,5 +25,10 @@ struct tally {
 };
 void tally_count(struct tally *t, double rate);
 double tally_variance(const struct tally *t);
+
+/* Two resources that slow each other down: `at_once` is the sum of both rates at once, each over its own alone. 2 is two that share nothing, and
+ * adds no group; 1 is two that take turns. With the same share for both, share * (busy of one + busy of the other) is the time they take. A
+ * share is at most all of it, though a disk may lose even more. */
+void contention_of_pair(struct hardware *hw, const char *name, int resource, int other, double at_once);
 
 #endif

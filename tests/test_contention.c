@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "executor/profile_rounds.h"
 #include "model/hardware.h"
 #include "tests/machine.h"
 
@@ -97,4 +98,20 @@ Test(contention, what_is_saved_loads_again)
         for (int r = 0; r < resource_count(&hw); r++) /* nine digits are kept */
             cr_assert_leq(fabs(again.contention[i].share[r] - hw.contention[i].share[r]), 1e-9);
     }
+}
+
+Test(contention, two_directions_at_once_say_what_they_share)
+{
+    struct hardware hw = {.n_tiers = 2, .n_computes = 1};
+    int up = resource_link_read(0), down = resource_link_write(0);
+    /* Alone 2 and 3 GB/s, together 1.5 and 1.5: 1.5/2 + 1.5/3 = 1.25 at once. A second's work of each takes 2/1.25 = 1.6 s. */
+    contention_of_pair(&hw, "drive", up, down, 1.5 / 2 + 1.5 / 3);
+    cr_assert_eq(hw.n_contentions, 1);
+    cr_assert_str_eq(hw.contention[0].name, "drive");
+    cr_assert_float_eq(hw.contention[0].share[up] + hw.contention[0].share[down], 1.6, 1e-12);
+    cr_assert_eq(hw.contention[0].share[up], hw.contention[0].share[down]);
+    contention_of_pair(&hw, "worse", up, down, 0.8); /* slower than taking turns: all of it is the most that a share can be */
+    cr_assert_eq(hw.contention[1].share[up], 1);
+    contention_of_pair(&hw, "free", up, down, 2); /* neither slows the other */
+    cr_assert_eq(hw.n_contentions, 2);
 }
