@@ -16,9 +16,39 @@ static enum status no_memory(struct error *err)
 
 /* -- what is fitted --------------------------------------------------------------------------------------------------------- */
 
-static bool is_rate(const struct hardware_field *f)
+/* A latency may be 0, where a factor does nothing: the parameter is a factor on the latency and this much more. */
+#define LATENCY_BASE_S 10e-3
+/* What a queue of 16 requests of 1 MiB takes at 1.6 GB/s, and a transfer may wait for a thread. */
+#define LATENCY_MORE_S 10e-3
+/* Where the second search begins. */
+#define LATENCY_LATE_S 0.5e-3
+
+static bool is_latency(const struct hardware_field *f)
 {
-    return f->kind != FIELD_CAPACITY && f->kind != FIELD_WORKSPACE && f->kind != FIELD_LATENCY;
+    return f->kind == FIELD_LATENCY;
+}
+
+static bool is_fitted(const struct hardware_field *f)
+{
+    return f->kind != FIELD_CAPACITY && f->kind != FIELD_WORKSPACE;
+}
+
+static double base_of(const struct hardware_field *f)
+{
+    return is_latency(f) ? LATENCY_BASE_S : 0;
+}
+
+/* The factor that gives a field this value, and the value that a factor gives. */
+static double factor_of(const struct calibration *c, int rate, double value)
+{
+    const double base = base_of(&c->rate[rate]);
+    return (value + base) / (hardware_field_get(&c->profile, &c->rate[rate]) + base);
+}
+
+static double value_of(const struct calibration *c, int rate, double factor)
+{
+    const double base = base_of(&c->rate[rate]);
+    return fmax((hardware_field_get(&c->profile, &c->rate[rate]) + base) * factor - base, 0);
 }
 
 static void add_rates(struct calibration *c)
@@ -26,11 +56,17 @@ static void add_rates(struct calibration *c)
     struct hardware_field field[HARDWARE_FIELDS_MAX];
     int n = hardware_fields(&c->profile, field);
     for (int i = 0; i < n && c->n_rates < FIT_PARAMETERS_MAX; i++) {
-        if (is_rate(&field[i]) && hardware_field_get(&c->profile, &field[i]) > 0) {
-            struct fit_parameter *p = &c->parameter[c->n_rates];
-            *p = (struct fit_parameter){.start = 1, .lower = 1 / CALIBRATE_FACTOR_MAX, .upper = CALIBRATE_FACTOR_MAX};
-            hardware_field_name(&c->profile, &field[i], p->name, sizeof p->name);
-            c->rate[c->n_rates++] = field[i];
+        const double value = hardware_field_get(&c->profile, &field[i]);
+        if (!is_fitted(&field[i]) || (value <= 0 && !is_latency(&field[i]))) {
+            continue;
+        }
+        struct fit_parameter *p = &c->parameter[c->n_rates];
+        *p = (struct fit_parameter){.start = 1, .lower = 1 / CALIBRATE_FACTOR_MAX, .upper = CALIBRATE_FACTOR_MAX};
+        hardware_field_name(&c->profile, &field[i], p->name, sizeof p->name);
+        c->rate[c->n_rates++] = field[i];
+        if (is_latency(&field[i])) {
+            p->lower = factor_of(c, c->n_rates - 1, 0);
+            p->upper = factor_of(c, c->n_rates - 1, value + LATENCY_MORE_S);
         }
     }
 }
@@ -72,15 +108,14 @@ static bool parse_limit(const struct calibration *c, int rate, const char *text,
 {
     char *end;
     double value;
-    *out = strtod(text, &end);
+    const double factor = strtod(text, &end);
     if (end != text && *end == '\0') {
-        return *out > 0 && isfinite(*out);
-    }
-    if (units_parse(text, hardware_field_unit(&c->rate[rate]), &value)) {
+        value = factor * hardware_field_get(&c->profile, &c->rate[rate]);
+    } else if (units_parse(text, hardware_field_unit(&c->rate[rate]), &value)) {
         return false;
     }
-    *out = value / hardware_field_get(&c->profile, &c->rate[rate]);
-    return *out > 0;
+    *out = factor_of(c, rate, value);
+    return *out > 0 && isfinite(*out);
 }
 
 /* The '-' between two limits: not that of an exponent. */
@@ -133,7 +168,7 @@ static void apply(const struct calibration *c, const double *factor, struct hard
     *out = c->profile;
     for (int i = 0; i < c->n_rates; i++) {
         if (factor[i] != 1) {
-            hardware_field_put(out, &c->rate[i], hardware_field_get(&c->profile, &c->rate[i]) * factor[i]);
+            hardware_field_put(out, &c->rate[i], value_of(c, i, factor[i]));
         }
     }
 }
@@ -194,6 +229,8 @@ static bool at_bound(const struct fit_estimate *e)
 struct solving {
     struct fit_problem problem;
     struct fit_parameter parameter[FIT_PARAMETERS_MAX];
+    double from
+        [FIT_PARAMETERS_MAX]; /* a second start: first with latencies, as which of them pass behind others changes with them; then the best so far */
     bool dropped[FIT_PARAMETERS_MAX];
     int n_weighted;
     struct fit_result other;
@@ -205,7 +242,34 @@ static void fix(struct solving *s, int rate)
     s->dropped[rate] = true;
 }
 
-/* Of the rates at a bound those that hardly better the sum of squares. */
+/* The largest part that a rate has in the time of a group, at the profile's value: |d log(time) / d log(rate)|. */
+static enum status largest_part(const struct solving *s, int rate, double *out, struct error *err)
+{
+    const double step = 1e-3;
+    const int n = s->problem.n_residuals;
+    double value[FIT_PARAMETERS_MAX], *low = malloc(2 * (size_t)n * sizeof *low);
+    if (!low) {
+        return no_memory(err);
+    }
+    for (int i = 0; i < s->problem.n_parameters; i++) {
+        value[i] = s->parameter[i].start;
+    }
+    value[rate] = s->parameter[rate].start * exp(-step);
+    enum status status = s->problem.residuals(value, low, s->problem.arg, err);
+    value[rate] = s->parameter[rate].start * exp(step);
+    if (status == STATUS_OK) {
+        status = s->problem.residuals(value, low + n, s->problem.arg, err);
+    }
+    *out = 0;
+    for (int i = 0; i < n && status == STATUS_OK; i++) {
+        *out = fmax(*out, s->problem.weight[i] > 0 ? fabs(low[n + i] - low[i]) / (2 * step) : 0);
+    }
+    free(low);
+    return status;
+}
+
+/* Of the rates at a bound those that hardly better the sum of squares, and those whose part is everywhere smaller than what is unexplained
+ * anyway: they would stand for the error of something else. */
 static enum status drop_bounds(struct solving *s, struct fit_result *out, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -214,9 +278,14 @@ static enum status drop_bounds(struct solving *s, struct fit_result *out, struct
         if (!at_bound(&out->estimate[i])) {
             continue;
         }
+        double part = 0;
+        status = largest_part(s, i, &part, err);
         fix(s, i);
-        status = fit_solve(&s->problem, &s->other, err);
-        if (squares(&s->other, s->n_weighted) - squares(out, s->n_weighted) < SIGNIFICANT * out->variance) {
+        if (status == STATUS_OK) {
+            status = fit_solve(&s->problem, &s->other, err);
+        }
+        if (part < s->other.rms_after ||
+            squares(&s->other, s->n_weighted) - squares(out, s->n_weighted) < SIGNIFICANT * out->variance) {
             *out = s->other;
             i = -1; /* others may have come to a bound */
         } else {
@@ -247,6 +316,9 @@ static enum status drop_all(struct solving *s, struct fit_result *out, struct er
     int rate = 0;
     enum status status = fit_solve(&s->problem, out, err);
     while (status == STATUS_OK && rate >= 0) {
+        for (int i = 0; i < s->problem.n_parameters; i++) {
+            s->from[i] = out->estimate[i].value;
+        }
         status = drop_bounds(s, out, err);
         rate = least_certain(s, out);
         if (status == STATUS_OK && rate >= 0) {
@@ -269,12 +341,17 @@ static enum status solve(const struct calibration *c, int fold, struct fit_resul
     enum status status = weight && s ? STATUS_OK : no_memory(err);
     if (status == STATUS_OK) {
         memcpy(s->parameter, c->parameter, sizeof s->parameter);
+        for (int i = 0; i < c->n_rates; i++) {
+            const double value = hardware_field_get(&c->profile, &c->rate[i]);
+            s->from[i] = is_latency(&c->rate[i]) ? factor_of(c, i, value + LATENCY_LATE_S) : 1;
+        }
         s->n_weighted = fill_weights(c, fold, weight);
         s->problem = (struct fit_problem){.n_parameters = c->n_rates,
                                           .parameter = s->parameter,
                                           .n_residuals = n,
                                           .weight = weight,
                                           .huber = CALIBRATE_HUBER,
+                                          .from = s->from,
                                           .residuals = calibration_residuals,
                                           .arg = (void *)c};
         status = drop_all(s, out, err);
@@ -288,12 +365,20 @@ static enum status refuse(const struct calibration *c, int rate, struct error *e
 {
     const struct fit_parameter *p = &c->parameter[rate];
     const struct fit_estimate *e = &c->result.estimate[rate];
-    char value[48];
-    units_format(hardware_field_get(&c->profile, &c->rate[rate]), hardware_field_unit(&c->rate[rate]), value, sizeof value);
+    const enum unit_kind unit = hardware_field_unit(&c->rate[rate]);
+    char value[48], expected[128], low[48], high[48];
+    units_format(hardware_field_get(&c->profile, &c->rate[rate]), unit, value, sizeof value);
+    if (is_latency(&c->rate[rate])) {
+        snprintf(expected, sizeof expected, "%s to %s in place of",
+                 units_format(value_of(c, rate, p->lower), unit, low, sizeof low),
+                 units_format(value_of(c, rate, p->upper), unit, high, sizeof high));
+    } else {
+        snprintf(expected, sizeof expected, "%g to %g times", p->lower, p->upper);
+    }
     return error_set(
         err, STATUS_INVALID,
-        "%s: expected %g to %g times the profile's %s, the traces want %s: another machine or state; --bound \"%s=LOW-HIGH\" widens, 1-1 fixes it",
-        p->name, p->lower, p->upper, value, e->state == FIT_AT_LOWER ? "less" : "more", p->name);
+        "%s: expected %s the profile's %s, the traces want %s: another machine or state; --bound \"%s=LOW-HIGH\" widens, 1-1 fixes it",
+        p->name, expected, value, e->state == FIT_AT_LOWER ? "less" : "more", p->name);
 }
 
 static void machine_of(const struct calibration *c, const struct fit_result *r, struct hardware *out)
@@ -396,11 +481,12 @@ static enum status resource_seconds(const struct calibration *c, const struct ha
 static enum status slopes(const struct calibration *c, int rate, double *slope, struct error *err)
 {
     const double step = 1e-4;
-    double low[RESOURCES_MAX], high[RESOURCES_MAX], value = hardware_field_get(&c->fitted, &c->rate[rate]);
+    double low[RESOURCES_MAX], high[RESOURCES_MAX];
+    const double factor = c->result.estimate[rate].value;
     struct hardware hw = c->fitted;
-    hardware_field_put(&hw, &c->rate[rate], value * exp(-step));
+    hardware_field_put(&hw, &c->rate[rate], value_of(c, rate, factor * exp(-step)));
     enum status status = resource_seconds(c, &hw, low, err);
-    hardware_field_put(&hw, &c->rate[rate], value * exp(step));
+    hardware_field_put(&hw, &c->rate[rate], value_of(c, rate, factor * exp(step)));
     if (status == STATUS_OK) {
         status = resource_seconds(c, &hw, high, err);
     }
@@ -482,4 +568,11 @@ enum status calibration_run(struct calibration *c, struct error *err)
         status = all_errors(c, err);
     }
     return status == STATUS_OK ? cross_validate(c, err) : status;
+}
+
+double calibration_error(const struct calibration *c, int rate)
+{
+    const struct fit_estimate *e = &c->result.estimate[rate];
+    const double value = hardware_field_get(&c->fitted, &c->rate[rate]);
+    return e->state == FIT_DETERMINED && value > 0 ? e->relative * (value + base_of(&c->rate[rate])) / value : NAN;
 }

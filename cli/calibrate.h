@@ -1,6 +1,7 @@
 /* calibrate.h - the rates of a profile fitted to measured traces, and how good they are. docs/calibrate.md derives the numbers.
  *
- * Every rate and launch time of the machine is a factor on the profile's value. A factor may lie in 1/4 .. 4, or between explicit bounds.
+ * Every rate and launch time of the machine is a factor on the profile's value, in 1/4 .. 4; a latency lies between 0 and the profile's and
+ * 10 ms. Explicit bounds take the place of these.
  */
 #ifndef BALLAST_CLI_CALIBRATE_H
 #define BALLAST_CLI_CALIBRATE_H
@@ -46,6 +47,9 @@ void calibration_free(struct calibration *c); /* a zeroed struct is fine */
 enum status calibration_bound(struct calibration *c, const char *text, struct error *err);
 /* Fits and fills the rest. A rate that the traces want beyond its bound is an error, unless it hardly matters: then it stays. */
 enum status calibration_run(struct calibration *c, struct error *err);
+
+/* The standard error of a rate or latency over its fitted value; NaN unless determined. */
+double calibration_error(const struct calibration *c, int rate);
 
 /* log(predicted / measured) of all groups of the fitted traces for the factors `value` (n_rates), for tests. */
 enum status calibration_residuals(const double *value, double *residual, void *calibration, struct error *err);

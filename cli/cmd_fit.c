@@ -19,7 +19,8 @@ static void fill_rates(struct table *t, const struct calibration *c, bool people
     table_column(t, "state", COLUMN_TEXT);
     for (int i = 0; i < c->n_rates; i++) {
         const struct fit_estimate *e = &c->result.estimate[i];
-        const double before = hardware_field_get(&c->profile, &c->rate[i]), after = before * e->value;
+        const double before = hardware_field_get(&c->profile, &c->rate[i]);
+        const double after = hardware_field_get(&c->fitted, &c->rate[i]);
         char text[48];
         table_text(t, c->parameter[i].name);
         if (people) {
@@ -29,8 +30,8 @@ static void fill_rates(struct table *t, const struct calibration *c, bool people
             table_number(t, before);
             table_number(t, after);
         }
-        table_number(t, 100 * (e->value - 1));
-        table_number(t, e->state == FIT_DETERMINED ? 100 * e->relative : NAN);
+        table_number(t, before > 0 ? 100 * (after / before - 1) : NAN);
+        table_number(t, 100 * calibration_error(c, i));
         table_text(t, fit_state_name(e->state));
     }
 }

@@ -102,7 +102,9 @@ static enum status check_names(const struct observed *b, const struct trace *t, 
  * apart that depend on anything else. */
 struct seen {
     int kind, resource, bin; /* kind -1: a transfer; bin -1: prefill */
-    double seconds, changed_s, measured_s, hidden_s;
+    double seconds, changed_s, measured_s;
+    double gap_s; /* since the transfer before it started, if it was ready by then; else 0 */
+    bool shared;  /* mostly beside work that slows it down: its time is not its own */
     struct op op;
 };
 
@@ -159,21 +161,22 @@ static bool is_operation(const struct trace *t, const struct trace_event *e, con
            e->step == op->step && e->layer == op->layer && e->batch == op->batch && e->bytes == op->bytes;
 }
 
-static double latency_of(const struct hardware *hw, const struct op *op)
+static double latency_of(const struct hardware *hw, int resource)
 {
-    if (op->link < 0) {
+    const int link = resource / 2;
+    if (link >= hw->n_tiers - 1) {
         return 0;
     }
-    return op->resource % 2 ? hw->link[op->link].write_latency_s : hw->link[op->link].read_latency_s;
+    return resource % 2 ? hw->link[link].write_latency_s : hw->link[link].read_latency_s;
 }
 
 /* A link begins its next transfer when the one before starts, if it is ready by then (executor/sim/clock.h): the part of its latency that
  * passed behind the one before is not in its time. `event_of` (n_ops): of an operation, -1 where it is missing. */
-static double hidden_latency(const struct hardware *hw, const struct trace *t, const struct schedule *schedule,
-                             const int64_t *event_of, const struct trace_event *e, const struct trace_event *before)
+static double gap_before(const struct trace *t, const struct schedule *schedule, const int64_t *event_of,
+                         const struct trace_event *e, const struct trace_event *before)
 {
     const struct op *op = &schedule->op[e->op];
-    if (!before || latency_of(hw, op) <= 0) {
+    if (!before || op->link < 0) {
         return 0;
     }
     for (int d = 0; d < op->n_deps; d++) {
@@ -182,25 +185,111 @@ static double hidden_latency(const struct hardware *hw, const struct trace *t, c
             return 0;
         }
     }
-    return fmin(latency_of(hw, op), (double)(e->start_ns - before->start_ns) / 1e9);
+    return (double)(e->start_ns - before->start_ns) / 1e9;
 }
 
-static int by_start(const void *a, const void *b)
+static double hidden_s(const struct observed *b, const struct observed_group *g, double latency_s)
+{
+    int64_t low = 0, high = g->n_gaps; /* gaps before low are shorter than the latency, from high on they are not */
+    const double *gap_s = b->gap_s + g->first_gap;
+    if (latency_s <= 0 || g->n_gaps == 0) {
+        return 0;
+    }
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (gap_s[middle] < latency_s) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    const double shorter_s = low > 0 ? b->gaps_before_s[g->first_gap + low - 1] + gap_s[low - 1] : 0;
+    return shorter_s + (double)(g->n_gaps - low) * latency_s;
+}
+
+static int by_length(const void *a, const void *b)
+{
+    return compare_doubles(*(const double *)a, *(const double *)b);
+}
+
+static void sort_gaps(struct observed *b, const struct observed_group *g)
+{
+    double sum = 0;
+    qsort(b->gap_s + g->first_gap, (size_t)g->n_gaps, sizeof *b->gap_s, by_length);
+    for (int64_t i = g->first_gap; i < g->first_gap + g->n_gaps; i++) {
+        b->gaps_before_s[i] = sum;
+        sum += b->gap_s[i];
+    }
+}
+
+static int by_resource_and_start(const void *a, const void *b)
 {
     const struct trace_event *x = *(const struct trace_event *const *)a, *y = *(const struct trace_event *const *)b;
+    if (x->resource != y->resource) {
+        return x->resource - y->resource;
+    }
     if (x->start_ns != y->start_ns) {
         return x->start_ns < y->start_ns ? -1 : 1;
     }
     return x->op < y->op ? -1 : x->op > y->op;
 }
 
-/* Each event after the one before it on its resource when the trace was made: under another profile the schedule may have them in another order. */
-static enum status hide_latencies(const struct observed *b, const struct trace *t, const struct schedule *schedule,
-                                  struct seen *seen, struct error *err)
+/* Two directions of a drive, and what the profile says shares something. */
+static bool slow_each_other(const struct hardware *hw, int a, int b)
 {
-    const struct trace_event *before[RESOURCES_MAX] = {NULL};
+    const int drive = 2 * (hw->n_tiers - 2);
+    if (a == b) {
+        return false;
+    }
+    if (a / 2 == drive / 2 && b / 2 == drive / 2) {
+        return true;
+    }
+    for (int i = 0; i < hw->n_contentions; i++) {
+        const double *share = hw->contention[i].share;
+        if (share[a] > 0 && share[b] > 0 && share[a] + share[b] > 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* How long `e` was beside events of another resource, by start; `from` is the first of them that may end after `e` begins, and moves on. */
+static double beside_s(const struct trace_event *e, const struct trace_event *const *other, int64_t n, int64_t *from)
+{
+    int64_t sum_ns = 0;
+    while (*from < n && other[*from]->end_ns <= e->start_ns) {
+        ++*from;
+    }
+    for (int64_t i = *from; i < n && other[i]->start_ns < e->end_ns; i++) {
+        const int64_t begin = other[i]->start_ns > e->start_ns ? other[i]->start_ns : e->start_ns;
+        const int64_t end = other[i]->end_ns < e->end_ns ? other[i]->end_ns : e->end_ns;
+        sum_ns += end > begin ? end - begin : 0;
+    }
+    return (double)sum_ns / 1e9;
+}
+
+/* Marks the events of resource a that were beside those of b for at least half of their time. `order` has all events, by resource and start. */
+static void mark_shared(const struct trace *t, const struct trace_event *const *order, const int64_t *first, int a, int b,
+                        struct seen *seen)
+{
+    int64_t from = 0;
+    for (int64_t i = first[a]; i < first[a + 1]; i++) {
+        const struct trace_event *e = order[i];
+        const double beside = beside_s(e, order + first[b], first[b + 1] - first[b], &from);
+        struct seen *s = &seen[e - t->event];
+        s->shared |= beside > 0 && beside >= s->measured_s / 2;
+    }
+}
+
+/* Each event after the one before it on its resource when the trace was made: under another profile the schedule may have them in another order. */
+static enum status compare_neighbours(const struct observed *b, const struct trace *t, const struct schedule *schedule,
+                                      struct seen *seen, struct error *err)
+{
+    const struct hardware *hw = &b->setting.hardware;
+    const int resources = resource_count(hw);
     const struct trace_event **order = malloc((size_t)t->n_events * sizeof *order);
     int64_t *event_of = malloc(((size_t)schedule->n_ops + 1) * sizeof *event_of);
+    int64_t first[RESOURCES_MAX + 1] = {0};
     enum status status = STATUS_OK;
     if (order && event_of) {
         for (int32_t i = 0; i < schedule->n_ops; i++) {
@@ -209,12 +298,20 @@ static enum status hide_latencies(const struct observed *b, const struct trace *
         for (int64_t i = 0; i < t->n_events; i++) {
             event_of[t->event[i].op] = i;
             order[i] = &t->event[i];
+            first[t->event[i].resource + 1]++;
         }
-        qsort(order, (size_t)t->n_events, sizeof *order, by_start);
+        qsort(order, (size_t)t->n_events, sizeof *order, by_resource_and_start);
+        for (int r = 0; r < resources; r++) {
+            first[r + 1] += first[r];
+        }
         for (int64_t i = 0; i < t->n_events; i++) {
-            const struct trace_event *e = order[i];
-            seen[e - t->event].hidden_s = hidden_latency(&b->setting.hardware, t, schedule, event_of, e, before[e->resource]);
-            before[e->resource] = e;
+            const struct trace_event *e = order[i], *before = i > first[e->resource] ? order[i - 1] : NULL;
+            seen[e - t->event].gap_s = gap_before(t, schedule, event_of, e, before);
+        }
+        for (int r = 0; r < resources * resources; r++) {
+            if (slow_each_other(hw, r / resources, r % resources)) {
+                mark_shared(t, order, first, r / resources, r % resources, seen);
+            }
         }
     } else {
         status = error_set(err, STATUS_RUNTIME, "%s: out of memory for %lld operations", b->path, (long long)t->n_events);
@@ -222,6 +319,18 @@ static enum status hide_latencies(const struct observed *b, const struct trace *
     free(order);
     free(event_of);
     return status;
+}
+
+/* Those whose time is their own, in front; returns how many. */
+static int64_t without_shared(struct seen *seen, int64_t n)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!seen[i].shared) {
+            seen[kept++] = seen[i];
+        }
+    }
+    return kept;
 }
 
 static enum status look_at_events(const struct observed *b, const struct trace *t, const struct schedule *schedule,
@@ -259,7 +368,9 @@ static int64_t add_group(struct observed *b, const struct seen *seen, int64_t fi
     struct observed_group g = {.kind = seen[first].kind,
                                .resource = seen[first].resource,
                                .phase = seen[first].bin < 0 ? PHASE_PREFILL : PHASE_DECODE,
-                               .bin = seen[first].bin < 0 ? 0 : seen[first].bin};
+                               .bin = seen[first].bin < 0 ? 0 : seen[first].bin,
+                               .first_gap =
+                                   b->n_groups > 0 ? b->group[b->n_groups - 1].first_gap + b->group[b->n_groups - 1].n_gaps : 0};
     double predicted_s = 0;
     int64_t end = first;
     const int before = b->n_classes;
@@ -269,9 +380,13 @@ static int64_t add_group(struct observed *b, const struct seen *seen, int64_t fi
         }
         b->class[b->n_classes - 1].count++;
         g.measured_s += seen[end].measured_s;
-        g.hidden_s += seen[end].hidden_s;
-        predicted_s += seen[end].seconds - seen[end].hidden_s;
+        predicted_s += seen[end].seconds;
+        if (seen[end].gap_s > 0) {
+            b->gap_s[g.first_gap + g.n_gaps++] = seen[end].gap_s;
+        }
     }
+    sort_gaps(b, &g);
+    predicted_s -= hidden_s(b, &g, latency_of(&b->setting.hardware, g.resource));
     if (g.measured_s > least_s && predicted_s > 0) {
         b->group[b->n_groups++] = g;
     } else {
@@ -287,19 +402,22 @@ static enum status observe(struct observed *b, const struct trace *t, const stru
     struct seen *seen = malloc((size_t)n * sizeof *seen);
     b->class = malloc((size_t)n * sizeof *b->class);
     b->group = malloc((size_t)n * sizeof *b->group);
-    enum status status = seen && b->class && b->group
+    b->gap_s = malloc((size_t)n * sizeof *b->gap_s);
+    b->gaps_before_s = malloc((size_t)n * sizeof *b->gaps_before_s);
+    enum status status = seen && b->class && b->group && b->gap_s && b->gaps_before_s
                              ? look_at_events(b, t, schedule, seen, err)
                              : error_set(err, STATUS_RUNTIME, "%s: out of memory for %lld operations", b->path, (long long)n);
     if (status == STATUS_OK) {
-        status = hide_latencies(b, t, schedule, seen, err);
+        status = compare_neighbours(b, t, schedule, seen, err);
     }
     if (status == STATUS_OK) {
-        qsort(seen, (size_t)n, sizeof *seen, by_class);
         for (int64_t i = 0; i < n; i++) {
             busy_s += seen[i].measured_s;
         }
-        for (int64_t i = 0; i < n;) {
-            i = add_group(b, seen, i, n, OBSERVED_SMALLEST * busy_s);
+        const int64_t own = without_shared(seen, n);
+        qsort(seen, (size_t)own, sizeof *seen, by_class);
+        for (int64_t i = 0; i < own;) {
+            i = add_group(b, seen, i, own, OBSERVED_SMALLEST * busy_s);
         }
         if (b->n_groups == 0) {
             status = error_set(err, STATUS_INVALID, "%s: expected operations that take time, found none", b->path);
@@ -355,6 +473,8 @@ void observed_free(struct observed *b)
     setting_close(&b->setting);
     free(b->group);
     free(b->class);
+    free(b->gap_s);
+    free(b->gaps_before_s);
     *b = (struct observed){0};
 }
 
@@ -363,7 +483,7 @@ void observed_predict(const struct observed *b, const struct hardware *hw, doubl
     struct run_setting view = setting_view(&b->setting);
     view.hardware = hw;
     for (int i = 0; i < b->n_groups; i++) {
-        seconds[i] = -b->group[i].hidden_s;
+        seconds[i] = -hidden_s(b, &b->group[i], latency_of(hw, b->group[i].resource));
     }
     for (int i = 0; i < b->n_classes; i++) {
         seconds[b->class[i].group] += b->class[i].count * op_seconds(&b->class[i].op, &view);

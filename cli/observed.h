@@ -3,7 +3,8 @@
  * The operations of a trace are matched one by one with those of the schedule that its header describes. What is observed is the time
  * of a group of them: one kind on one unit, or all transfers of a link (two of them are in flight together and share it); in prefill, or
  * in one of up to BINS parts of the decode steps (attention grows with the context). Latencies that pass behind another transfer, by the
- * trace's own clock, are taken off the prediction. A group under SMALLEST of the trace's busy time is left out.
+ * trace's own clock, are taken off the prediction. Left out are operations that were beside work that slows them down for half of their time
+ * (the other direction of a drive, or what the profile says shares something), and groups under SMALLEST of the trace's busy time.
  */
 #ifndef BALLAST_CLI_OBSERVED_H
 #define BALLAST_CLI_OBSERVED_H
@@ -19,7 +20,9 @@ struct observed_group {
     enum phase phase;
     int bin;           /* of decode */
     double measured_s; /* all its operations */
-    double hidden_s;   /* latencies of transfers that passed behind the ones before */
+    /* Transfers that were ready when the one before them started, and how long before their own start that was: up to so much of their latency
+     * passed behind it. */
+    int64_t first_gap, n_gaps;
 };
 
 /* Operations that take the same time at all rates, as far as the cost model goes. */
@@ -35,7 +38,9 @@ struct observed {
     int n_groups;
     struct observed_group *group; /* (n_groups) owned */
     int n_classes;
-    struct observed_class *class;                                 /* (n_classes) owned */
+    struct observed_class *class; /* (n_classes) owned */
+    /* By group, from the smallest on, and the sum of those before it in its group; owned. */
+    double *gap_s, *gaps_before_s;
     double total_s, throughput_tok_s, predicted_throughput_tok_s; /* of the run; predicted with the profile as it is */
 };
 

@@ -190,20 +190,34 @@ static enum status search_from(struct fit *f, double *x, double *sum, bool *conv
     return status;
 }
 
-/* From the values in f, and from `starts` points spread evenly (Halton) over the bounds; leaves the best in f->value. */
+static void spread_point(const struct fit *f, gsl_qrng *spread, double *x)
+{
+    double unit[FIT_PARAMETERS_MAX];
+    gsl_qrng_get(spread, unit);
+    for (int i = 0; i < f->n_free; i++)
+        x[i] = lower_log(f, i) + unit[i] * (upper_log(f, i) - lower_log(f, i));
+}
+
+/* From the values in f, from `starts` points spread evenly (Halton) over the bounds, and from p->from; leaves the best in f->value. */
 static enum status search(struct fit *f, bool *converged)
 {
-    double best[FIT_PARAMETERS_MAX], x[FIT_PARAMETERS_MAX], unit[FIT_PARAMETERS_MAX], least = INFINITY, sum;
+    double best[FIT_PARAMETERS_MAX], x[FIT_PARAMETERS_MAX], first[FIT_PARAMETERS_MAX], least = INFINITY, sum;
+    const int starts = f->p->starts, last = starts + (f->p->from != NULL);
     enum status status = STATUS_OK;
-    gsl_qrng *spread = f->p->starts > 0 ? gsl_qrng_alloc(gsl_qrng_halton, (unsigned)f->n_free) : NULL;
-    if (f->p->starts > 0 && !spread)
+    gsl_qrng *spread = starts > 0 ? gsl_qrng_alloc(gsl_qrng_halton, (unsigned)f->n_free) : NULL;
+    if (starts > 0 && !spread)
         return no_memory(f->err);
-    for (int s = 0; s <= f->p->starts && status == STATUS_OK; s++) {
+    for (int i = 0; i < f->n_free; i++)
+        first[i] = log(f->value[f->free[i]]);
+    for (int s = 0; s <= last && status == STATUS_OK; s++) {
         bool settled;
-        if (s > 0)
-            gsl_qrng_get(spread, unit);
-        for (int i = 0; i < f->n_free; i++)
-            x[i] = s == 0 ? log(f->value[f->free[i]]) : lower_log(f, i) + unit[i] * (upper_log(f, i) - lower_log(f, i));
+        if (s == 0)
+            memcpy(x, first, sizeof x);
+        else if (s <= starts)
+            spread_point(f, spread, x);
+        else
+            for (int i = 0; i < f->n_free; i++)
+                x[i] = clamped(f, i, log(f->p->from[f->free[i]]));
         status = search_from(f, x, &sum, &settled);
         if (status == STATUS_OK && sum < least) {
             memcpy(best, x, sizeof best);

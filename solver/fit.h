@@ -31,7 +31,8 @@ struct fit_problem {
     const double *weight;                  /* (n_residuals), >= 0; NULL: all 1. Those of weight 0 count for nothing */
     /* Residuals beyond this count by their size and not its square (Huber), so that no outlier rules; 0: all by the square. */
     double huber;
-    int starts; /* further starting points spread over the bounds, the best result wins; 0: only the given one */
+    int starts;         /* further starting points spread over the bounds, the best result wins; 0: only the given one */
+    const double *from; /* (n_parameters) one more; values outside the bounds are pulled inside; may be NULL */
     /* Fills residual (n_residuals), finite, for value (n_parameters) inside the bounds. */
     enum status (*residuals)(const double *value, double *residual, void *arg, struct error *err);
     void *arg;

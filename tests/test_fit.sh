@@ -101,6 +101,30 @@ near "the spread says how far they were apart" "$(sed -nE 's/.*"read_spread": "(
 grep -q '"spread": ' "$work/out.json" && "$ballast" predict -m opt-125m -H "$work/out.json" --compress-cache "${setting[@]}" -o json >/dev/null &&
     ok "a profile with spreads is a profile" || not_ok "a profile with spreads is a profile" "it is not"
 
+# A latency that the profile does not have (its 80 us taken away): transfers that were ready hide it behind the one before, others show it.
+measured "$work/late.csv" --hardware-set "disk->ram.latency=500us" "${setting[@]}"
+"$ballast" fit "$work/late.csv" "${fit[@]}" "${still[@]}" --report json >"$work/report" 2>"$work/err"
+near "a latency is found from 0" "$(rate 'disk->ram.latency' after)" 0.0005 5e-8
+bad "a latency beyond its bound" 1 'disk->ram\.latency: expected 0 ns to 400 us in place of the profile.s 0 ns, the traces want more' "$work/late.csv" "${fit[@]}" "${still[@]}" --bound "disk->ram.latency=0s-400us"
+
+# A drive that takes turns: what was beside the other direction says nothing of the rates, and the rest gives them back.
+sed 's/^ "compute": \[/ "contention": [{"name": "drive", "resources": {"disk->ram": "100 %", "ram->disk": "100 %"}, "source": "test"}],\n&/' $machine >"$work/turns.json"
+grep -q contention "$work/turns.json" || not_ok "a drive that takes turns" "the profile has no line to put it before"
+"$ballast" simulate -m opt-125m -H "$work/turns.json" --compress-cache -p 64 -n 8 -b 2 --num-gpu-batches 2 --percent "0 0 0 0 0 0" --trace "$work/simulated.csv" >/dev/null
+sed 's/^# origin: simulated/# origin: measured/' "$work/simulated.csv" >"$work/turns.csv"
+"$ballast" fit "$work/turns.csv" "${fit[@]}" --report json >"$work/report" 2>"$work/err"
+# Those beside it for less than half of their time stay, and are slowed down by less than half.
+near "reads beside writes are left out" "$(rate 'disk->ram.rate' change_percent)" 0 10
+near "writes beside reads are left out" "$(rate 'ram->disk.rate' change_percent)" 0 10
+
+# MLPs 15 % shorter than the rest says: at 8 to 12 tokens attention over the cache is far too little of the time to be the reason, and stays.
+measured "$work/whole.csv" -p 8 -n 4 -b 8 --num-gpu-batches 1 --percent "100 0 100 0 100 0"
+awk -F, -v OFS=, '$2 == "mlp" { $10 = $9 + int(0.85 * ($10 - $9)) } { print }' "$work/whole.csv" >"$work/short.csv"
+cmp -s "$work/whole.csv" "$work/short.csv" && not_ok "shorter MLPs" "nothing was changed"
+"$ballast" fit "$work/short.csv" "${fit[@]}" --report json >"$work/report" 2>"$work/err"
+[ "$(rate 'cpu.attention_decode.q4' state)" = undetermined ] && ok "a rate does not stand for the error of another" ||
+    not_ok "a rate does not stand for the error of another" "$(head -n 1 "$work/err") $(rate 'cpu.attention_decode.q4' state)"
+
 # -- refusals
 measured "$work/far.csv" --hardware-set "disk->ram.rate=5x" -p 64 -n 8 -b 2 --num-gpu-batches 2 --percent "50 0 50 0 50 0"
 bad "a rate beyond four times" 1 'disk->ram\.rate: expected 0\.25 to 4 times the profile.s 2 GB/s, the traces want more' "$work/far.csv" "${fit[@]}"
