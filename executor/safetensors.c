@@ -22,25 +22,6 @@
 /* Names in messages are cut to this. */
 #define SHOWN "%.100s"
 
-/* ---- memory: jansson's allocator, so that one hook makes any allocation fail -------------------------------------- */
-
-static void *allocate(size_t n)
-{
-    json_malloc_t allocator;
-    json_free_t release;
-    json_get_alloc_funcs(&allocator, &release);
-    return allocator(n);
-}
-
-static void deallocate(void *p)
-{
-    json_malloc_t allocator;
-    json_free_t release;
-    json_get_alloc_funcs(&allocator, &release);
-    if (p)
-        release(p);
-}
-
 static size_t capacity(size_t n)
 {
     size_t c = 16;
@@ -55,12 +36,12 @@ static enum status reserve(void **items, size_t used, size_t more, size_t item_b
     size_t now = *items ? capacity(used) : 0, wanted = capacity(used + more);
     if (wanted <= now)
         return STATUS_OK;
-    void *larger = allocate(wanted * item_bytes);
+    void *larger = json_allocate(wanted * item_bytes);
     if (!larger)
         return error_set(err, STATUS_RUNTIME, "out of memory for the tensors of a model");
     if (used)
         memcpy(larger, *items, used * item_bytes);
-    deallocate(*items);
+    json_deallocate(*items);
     *items = larger;
     return STATUS_OK;
 }
@@ -96,7 +77,7 @@ static enum status bad_json(const struct header *h, const char *name, const char
     char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     enum status s = error_at(err, STATUS_INVALID, h->path, 0, "tensor '" SHOWN "': %s: expected %s, found %.60s", name, key,
                              expected, text ? text : "none");
-    deallocate(text);
+    json_deallocate(text);
     return s;
 }
 
@@ -362,7 +343,7 @@ static enum status open_file(struct st_model *m, const char *path, struct error 
     }
     if ((s = header_length(path, fd, st.st_size, &n, err)))
         goto out;
-    text = allocate((size_t)n + 1);
+    text = json_allocate((size_t)n + 1);
     if (!text) {
         s = error_set(err, STATUS_RUNTIME, "%s: out of memory", path);
         goto out;
@@ -370,7 +351,7 @@ static enum status open_file(struct st_model *m, const char *path, struct error 
     if ((s = read_at(path, fd, text, n, PREFIX_BYTES, err)) == STATUS_OK)
         s = append_header(m, path, text, n, st.st_size, err);
 out:
-    deallocate(text);
+    json_deallocate(text);
     close(fd);
     return s;
 }
@@ -480,8 +461,8 @@ enum status st_open(struct st_model *m, const char *directory, struct error *err
 
 void st_free(struct st_model *m)
 {
-    deallocate(m->path);
-    deallocate(m->tensor);
+    json_deallocate(m->path);
+    json_deallocate(m->tensor);
     memset(m, 0, sizeof *m);
 }
 

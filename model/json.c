@@ -11,9 +11,7 @@
 
 #define TEXT_MAX_BYTES ((size_t)64 << 20)
 
-/* -- memory: jansson's allocator throughout, so that one hook makes any of them fail ------------------------------- */
-
-static void *allocate(size_t n)
+void *json_allocate(size_t n)
 {
     json_malloc_t allocator;
     json_free_t release;
@@ -21,7 +19,7 @@ static void *allocate(size_t n)
     return allocator(n);
 }
 
-static void deallocate(void *p)
+void json_deallocate(void *p)
 {
     json_malloc_t allocator;
     json_free_t release;
@@ -56,7 +54,7 @@ enum status json_file_parse(struct json_file *f, const char *path, const char *t
     set_path(f, path);
     if (n > TEXT_MAX_BYTES)
         return error_at(err, STATUS_INVALID, path, 0, "expected at most %zu bytes of JSON, found %zu", TEXT_MAX_BYTES, n);
-    f->text = allocate(n + 1);
+    f->text = json_allocate(n + 1);
     if (!f->text)
         return error_set(err, STATUS_RUNTIME, "%s: out of memory", path);
     memcpy(f->text, text, n);
@@ -70,12 +68,12 @@ enum status json_file_parse(struct json_file *f, const char *path, const char *t
 /* Moves the text into a buffer of `size` bytes; NULL if there is no memory, and the old one is kept. */
 static char *resize(char *text, size_t used, size_t size)
 {
-    char *larger = allocate(size);
+    char *larger = json_allocate(size);
     if (!larger)
         return NULL;
     if (used)
         memcpy(larger, text, used);
-    deallocate(text);
+    json_deallocate(text);
     return larger;
 }
 
@@ -134,7 +132,7 @@ out:
 void json_file_free(struct json_file *f)
 {
     json_decref(f->root);
-    deallocate(f->text);
+    json_deallocate(f->text);
     f->root = NULL;
     f->text = NULL;
 }

@@ -23,6 +23,10 @@ enum status json_file_load(struct json_file *f, const char *path, struct error *
 enum status json_file_parse(struct json_file *f, const char *path, const char *text, size_t n, struct error *err);
 void json_file_free(struct json_file *f); /* a zeroed struct is fine */
 
+/* Memory of jansson's allocator, so that one hook makes any allocation of a reader fail. */
+void *json_allocate(size_t n);
+void json_deallocate(void *p); /* NULL is fine */
+
 /* An object inside a file, with its path of keys ("tiers[1]") for messages. */
 struct json_object {
     const struct json_file *file;
