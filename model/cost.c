@@ -62,6 +62,12 @@ double cost_staging_s(const struct hardware *hw, double bytes, double low, doubl
     return bytes > 0 ? bytes / curve_best(&hw->runtime.staging_bytes_per_s, low, high) : 0;
 }
 
+double cost_page_cache_s(const struct hardware *hw)
+{
+    const struct curve *rate = &hw->link[hw->n_tiers - 2].read_bytes_per_s;
+    return hw->page_cache_bytes > 0 ? hw->page_cache_bytes / curve_at(rate, hw->page_cache_bytes) : 0;
+}
+
 static const struct curve *matmul_rate(const struct compute *unit, enum format weights)
 {
     if (unit->matmul[weights].n == 0 && weights == FORMAT_BF16) /* the same bytes, the same products */
@@ -329,10 +335,11 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         const struct layer *l = &b->a->layer[i];
         if (!l->alike)
             continue;
-        struct span at_once = {rows_at_once(&b->hw->compute[0], l, b->p->gpu_batch_size, tokens),
-                               rows_at_once(&b->hw->compute[0], l, b->high->gpu_batch_size, tokens)};
-        double all =
-            layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, b->block, b->batches, at_once, tokens, visible);
+        int64_t scored = l->kind == LAYER_HEAD && hardware_waits(b->hw) ? tokens : 1; /* positions: turns.h */
+        struct span at_once = {rows_at_once(&b->hw->compute[0], l, b->p->gpu_batch_size * scored, tokens),
+                               rows_at_once(&b->hw->compute[0], l, b->high->gpu_batch_size * scored, tokens)};
+        double all = layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, b->block * (double)scored, b->batches,
+                             at_once, tokens, visible);
         double attend = attend_s(&b->hw->compute[0], l, b->attended, b->block, tokens, visible);
         double below = 0; /* on the second unit */
         unit0->base += l->alike * (near ? all - attend : all);
@@ -462,6 +469,8 @@ static void mixed_steps(struct build *b, bool point, double most)
         stream_count(b->w, b->p, sum);
     else
         stream_count_least(b->w, b->p, b->high, most, sum);
+    if (!point && sum[PHASE_DECODE].passes > 0) /* the page cache helps in every pass, of which a point may have more */
+        b->c->page_cache_s *= stream_passes_most(b->w, b->p, b->high) / sum[PHASE_DECODE].passes;
     b->c->tokens = all * (double)b->w->gen_tokens;
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         const struct stream_sum *s = &sum[ph];
@@ -528,9 +537,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->overlap = low->overlap;
     c->runs = 1;
     c->n_rings = waits ? 0 : RING_ROWS;
-    c->page_cache_s = hw->page_cache_bytes > 0
-                          ? hw->page_cache_bytes / curve_at(&hw->link[hw->n_tiers - 2].read_bytes_per_s, hw->page_cache_bytes)
-                          : 0;
+    c->page_cache_s = cost_page_cache_s(hw) * (low->schedule == SCHEDULE_ROW ? low->num_gpu_batches : 1); /* in each pass */
     c->n_contentions = hw->n_contentions;
     for (int g = 0; g < hw->n_contentions; g++)
         memcpy(c->share[g], hw->contention[g].share, sizeof c->share[g]);
@@ -538,7 +545,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
         if (a->layer[i].alike && a->layer[i].kind != LAYER_EMBED)
             b.placed_bytes += a->layer[i].alike * (double)layer_placed_bytes(&a->layer[i], b.weights);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        if (!(waits && point))
+        if (!waits)
             add_weights(&b, ph);
         add_memory(&b, c->peak[ph]);
     }
@@ -549,7 +556,9 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     else
         separate_steps(&b);
     if (waits && !point)
-        turns_bound(c, a, hw, w, low, high);
+        turns_bound(c, a, hw, w, low, high, most);
+    for (int cl = 0; cl < CLASS_COUNT && !waits; cl++)
+        c->disk_s[0][cl] = c->busy[PHASE_DECODE][resource_link_read(hw->n_tiers - 2)].coef[cl][hw->n_tiers - 1];
     if (!diagonal)
         repeat_blocks(c, w, (double)policy_block(low), most);
     if (point && !waits)

@@ -50,8 +50,10 @@ struct cost {
     int n_stages;
     double stage_times[STAGES_MAX];
     struct form stage[PHASE_COUNT][STAGES_MAX][RESOURCES_MAX];
-    double
-        page_cache_s;  /* of a decode step's reads from the disk, the time that the page cache saves, as far as there are reads */
+    /* What the page cache serves of a decode step's reads from the disk, in the disk's seconds (0: no page cache), and the seconds of a stage in
+     * which it reads a class that is all there: less than its busy time where a thread goes on to the links above. */
+    double page_cache_s;
+    double disk_s[STAGES_MAX][CLASS_COUNT];
     int n_contentions; /* groups of resources: at least the sum of share * busy passes */
     double share[CONTENTIONS_MAX][RESOURCES_MAX];
     int n_rings; /* RING_ROWS; 0 where a runtime waits */
@@ -81,16 +83,23 @@ int cost_stages(const struct cost *c);
 double cost_stage_times(const struct cost *c, int stage);
 int cost_rows(const struct cost *c);
 void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out);
+/* The page cache as fractions of the classes: `cached` of each is what lives on the disk and is served from memory. A row is so much shorter
+ * when all of a class is, and together they may be no more than sum of cost_cached_s * cached <= page_cache_s. */
+void cost_row_saved(const struct cost *c, enum phase ph, int stage, int row, double saved_s[CLASS_COUNT]);
+double cost_cached_s(const struct cost *c, int cls);
+/* The same part of everything that is read, which is what is predicted. */
+void cost_cached_evenly(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], double cached[CLASS_COUNT]);
 /* What one resource is busy in a stage, and how much that counts when the rows of the stage count `weight`. */
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
-                         const double fraction[CLASS_COUNT][TIERS_MAX]);
+                         const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT]);
 /* Seconds of a stage that the planner's rows wait for the resource, or a slot is busy with it, each times the weight of the row. */
 double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
-                   const double weight[COST_ROWS_MAX]);
+                   const double cached[CLASS_COUNT], const double weight[COST_ROWS_MAX]);
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX]);
-/* Seconds of one step: the sum over stages of their longest row. `slow`: each resource takes so many times as long, NULL: 1. */
+/* Seconds of one step: the sum over stages of their longest row. `cached` NULL: evenly. `slow`: each resource takes so many times as long,
+ * NULL: 1. */
 double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
-                   const double slow[RESOURCES_MAX]);
+                   const double cached[CLASS_COUNT], const double slow[RESOURCES_MAX]);
 
 struct prediction {
     double prefill_s, decode_s, latency_s, throughput_tok_s; /* of all runs together, all their steps */
@@ -108,6 +117,8 @@ void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS
 double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes);
 /* `bytes` in `transfers` transfers of low to high each, at the best rate in that span. */
 double cost_transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, double low, double high);
+/* What the disk needs for the bytes that the page cache serves of a pass's reads; 0: there is none. */
+double cost_page_cache_s(const struct hardware *hw);
 /* Seconds to copy `bytes` of pageable memory into a pinned buffer (hardware.h, struct runtime), low to high at a time. */
 double cost_staging_s(const struct hardware *hw, double bytes, double low, double high);
 /* Seconds on `unit` for one layer over `sequences` sequences of `tokens` new tokens each, `visible` tokens in the cache at the

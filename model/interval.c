@@ -63,7 +63,7 @@ static bool draw_latencies(const struct cost *c, const struct hardware *hw, cons
             slow[r] = resource_spread(hw, r) > 0 ? exp(resource_spread(hw, r) * draw_normal(&state)) : 1;
         total_s[i] = 0;
         for (int ph = 0; ph < PHASE_COUNT; ph++)
-            total_s[i] += c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, slow);
+            total_s[i] += c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, NULL, slow);
     }
     return known;
 }

@@ -21,126 +21,190 @@ int cost_rows(const struct cost *c)
     return c->overlap ? c->n_resources + c->n_contentions + c->n_rings : 1;
 }
 
-static bool has_page_cache(const struct cost *c, enum phase ph, int resource)
+/* How much a resource counts in a row of resources: the row is its own, a group's, or without overlap the only one. */
+static double row_share(const struct cost *c, int row, int resource)
 {
-    return ph == PHASE_DECODE && c->page_cache_s > 0 && resource == resource_link_read(c->n_tiers - 2);
+    if (!c->overlap)
+        return 1;
+    return row < c->n_resources ? row == resource : c->share[row - c->n_resources][resource];
 }
 
-/* How much of its busy time the disk keeps when the page cache serves what it can. */
-static double page_cache_leaves(const struct cost *c, enum phase ph, int resource, const double fraction[CLASS_COUNT][TIERS_MAX])
+/* The slot of the ring that a row is about; -1: none. */
+static int row_slot(const struct cost *c, int row)
 {
-    double busy = has_page_cache(c, ph, resource) ? form_at(&c->busy[ph][resource], fraction) : 0;
-    return busy > 0 ? fmax(0, 1 - c->page_cache_s / busy) : 1;
+    return c->overlap ? row - c->n_resources - c->n_contentions : -1;
+}
+
+static const struct form *stage_busy(const struct cost *c, enum phase ph, int stage)
+{
+    return c->n_stages > 0 && c->overlap ? c->stage[ph][stage] : c->busy[ph];
+}
+
+/* The fill of a row after `f`, or its first after NULL; NULL: no more. */
+static const struct fill *next_fill(const struct cost *c, enum phase ph, int stage, int row, const struct fill *f)
+{
+    const struct fill *end = c->overlap ? c->fill + c->n_fills : c->fill;
+    for (f = f ? f + 1 : c->fill; f < end; f++)
+        if (f->phase == (int)ph && f->stage == stage && f->row == row)
+            return f;
+    return NULL;
 }
 
 void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out)
 {
-    const struct form *busy = c->n_stages > 0 && c->overlap ? c->stage[ph][stage] : c->busy[ph];
-    const int slot = c->overlap ? row - c->n_resources - c->n_contentions : -1;
+    const int slot = row_slot(c, row);
     *out = (struct form){0};
-    for (int r = 0; slot >= 0 && r < c->n_resources; r++) {
-        form_add(out, &c->ring[ph][slot][r], 1, c->n_tiers);
-        if (has_page_cache(c, ph, r) && c->ring[ph][slot][r].coef[CLASS_WEIGHT][c->n_tiers - 1] > 0)
-            out->base -= c->page_cache_s;
-    }
-    if (slot >= 0)
-        return;
     for (int r = 0; r < c->n_resources; r++) {
-        bool alone = c->overlap && row < c->n_resources;
-        double share = alone ? row == r : c->overlap ? c->share[row - c->n_resources][r] : 1;
+        double share = slot >= 0 ? 1 : row_share(c, row, r);
         if (share > 0)
-            form_add(out, &busy[r], share, c->n_tiers);
-        if (has_page_cache(c, ph, r) && cost_stages(c) == 1)
-            out->base -= share * c->page_cache_s;
+            form_add(out, slot >= 0 ? &c->ring[ph][slot][r] : &stage_busy(c, ph, stage)[r], share, c->n_tiers);
     }
-    for (int i = 0; c->overlap && i < c->n_fills; i++)
-        if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].row == row)
-            form_add(out, &c->fill[i].s, 1, c->n_tiers);
+    for (const struct fill *f = NULL; (f = next_fill(c, ph, stage, row, f));)
+        form_add(out, &f->s, 1, c->n_tiers);
 }
 
-double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
-                         const double fraction[CLASS_COUNT][TIERS_MAX])
+/* -- the page cache ------------------------------------------------------------------------------------------------------- */
+
+static int disk_read(const struct cost *c)
 {
-    const struct form *busy = c->n_stages > 0 && c->overlap ? &c->stage[ph][stage][resource] : &c->busy[ph][resource];
-    return form_at(busy, fraction) * page_cache_leaves(c, ph, resource, fraction);
+    return resource_link_read(c->n_tiers - 2);
+}
+
+/* In a stage of a decode step, all of a class; without overlap the stage is the step. */
+static double stage_disk_s(const struct cost *c, enum phase ph, int stage, int cls)
+{
+    double sum = 0;
+    if (ph != PHASE_DECODE || c->page_cache_s <= 0)
+        return 0;
+    if (c->n_stages == 0 || c->overlap)
+        return c->disk_s[stage][cls];
+    for (int k = 0; k < c->n_stages; k++)
+        sum += c->stage_times[k] * c->disk_s[k][cls];
+    return sum;
+}
+
+/* Of a slot of the ring. */
+static double slot_disk_s(const struct cost *c, enum phase ph, int slot, int cls)
+{
+    return ph == PHASE_DECODE && c->page_cache_s > 0 ? c->ring[ph][slot][disk_read(c)].coef[cls][c->n_tiers - 1] : 0;
+}
+
+double cost_cached_s(const struct cost *c, int cls)
+{
+    double sum = 0;
+    for (int k = 0; k < cost_stages(c); k++)
+        sum += cost_stage_times(c, k) * stage_disk_s(c, PHASE_DECODE, k, cls);
+    return sum;
+}
+
+void cost_row_saved(const struct cost *c, enum phase ph, int stage, int row, double saved_s[CLASS_COUNT])
+{
+    const int slot = row_slot(c, row);
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        saved_s[cl] = slot >= 0 ? slot_disk_s(c, ph, slot, cl) : row_share(c, row, disk_read(c)) * stage_disk_s(c, ph, stage, cl);
+}
+
+void cost_cached_evenly(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], double cached[CLASS_COUNT])
+{
+    double reads_s = 0;
+    for (int cl = 0; cl < CLASS_COUNT && c->page_cache_s > 0; cl++)
+        reads_s += cost_cached_s(c, cl) * fraction[cl][c->n_tiers - 1];
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        cached[cl] = fraction[cl][c->n_tiers - 1] * (reads_s > c->page_cache_s ? c->page_cache_s / reads_s : 1);
+}
+
+/* -- the rows at a placement ------------------------------------------------------------------------------------------------ */
+
+double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
+                         const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT])
+{
+    double s = form_at(&stage_busy(c, ph, stage)[resource], fraction);
+    for (int cl = 0; cl < CLASS_COUNT && resource == disk_read(c); cl++)
+        s -= stage_disk_s(c, ph, stage, cl) * cached[cl];
+    return fmax(0, s);
+}
+
+static double slot_busy_s(const struct cost *c, enum phase ph, int slot, int resource,
+                          const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT])
+{
+    double s = form_at(&c->ring[ph][slot][resource], fraction);
+    for (int cl = 0; cl < CLASS_COUNT && resource == disk_read(c); cl++)
+        s -= slot_disk_s(c, ph, slot, cl) * cached[cl];
+    return fmax(0, s);
 }
 
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX])
 {
-    double sum = c->overlap ? weight[resource] : weight[0];
-    for (int g = 0; c->overlap && g < c->n_contentions; g++)
-        sum += c->share[g][resource] * weight[c->n_resources + g];
-    return sum;
-}
-
-static double row_fill_s(const struct cost *c, enum phase ph, int stage, int row, const double fraction[CLASS_COUNT][TIERS_MAX],
-                         const double slow[RESOURCES_MAX])
-{
+    const int n = c->overlap ? c->n_resources + c->n_contentions : 1;
     double sum = 0;
-    for (int i = 0; i < c->n_fills; i++)
-        if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].row == row)
-            sum += form_at(&c->fill[i].s, fraction) * (slow ? slow[c->fill[i].cause] : 1);
-    return sum;
-}
-
-static double slot_s(const struct cost *c, enum phase ph, int slot, const double fraction[CLASS_COUNT][TIERS_MAX],
-                     const double slow[RESOURCES_MAX])
-{
-    double sum = 0;
-    for (int r = 0; r < c->n_resources; r++)
-        sum += form_at(&c->ring[ph][slot][r], fraction) * page_cache_leaves(c, ph, r, fraction) * (slow ? slow[r] : 1);
+    for (int row = 0; row < n; row++)
+        sum += row_share(c, row, resource) * weight[row];
     return sum;
 }
 
 double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
-                   const double weight[COST_ROWS_MAX])
+                   const double cached[CLASS_COUNT], const double weight[COST_ROWS_MAX])
 {
     double sum = 0;
     for (int i = 0; c->overlap && i < c->n_fills; i++)
         if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].cause == resource)
             sum += form_at(&c->fill[i].s, fraction) * weight[c->fill[i].row];
     for (int j = 0; c->overlap && j < c->n_rings; j++)
-        sum += form_at(&c->ring[ph][j][resource], fraction) * page_cache_leaves(c, ph, resource, fraction) *
-               weight[c->n_resources + c->n_contentions + j];
+        sum += slot_busy_s(c, ph, j, resource, fraction, cached) * weight[c->n_resources + c->n_contentions + j];
     return sum;
 }
 
-double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
-                   const double slow[RESOURCES_MAX])
+/* The longest row of a stage, by the busy times of the resources. */
+static double longest_row_s(const struct cost *c, enum phase ph, int stage, const double busy_s[RESOURCES_MAX],
+                            const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT],
+                            const double slow[RESOURCES_MAX])
 {
-    double step = 0;
+    double most = 0;
+    for (int row = 0; row < cost_rows(c); row++) {
+        const int slot = row_slot(c, row);
+        double sum = 0;
+        for (int r = 0; r < c->n_resources; r++)
+            sum += slot >= 0 ? slot_busy_s(c, ph, slot, r, fraction, cached) * (slow ? slow[r] : 1)
+                             : row_share(c, row, r) * busy_s[r];
+        for (const struct fill *f = NULL; (f = next_fill(c, ph, stage, row, f));)
+            sum += form_at(&f->s, fraction) * (slow ? slow[f->cause] : 1);
+        most = fmax(most, sum);
+    }
+    return most;
+}
+
+double cost_step_s(const struct cost *c, enum phase ph, const double fraction[CLASS_COUNT][TIERS_MAX],
+                   const double cached[CLASS_COUNT], const double slow[RESOURCES_MAX])
+{
+    double step = 0, evenly[CLASS_COUNT] = {0};
+    if (!cached && c->page_cache_s > 0)
+        cost_cached_evenly(c, fraction, evenly);
+    cached = cached ? cached : evenly;
     for (int stage = 0; stage < cost_stages(c); stage++) {
-        double busy[RESOURCES_MAX], most = 0, sum = 0;
-        for (int r = 0; r < c->n_resources; r++) {
-            busy[r] = cost_stage_busy_s(c, ph, stage, r, fraction) * (slow ? slow[r] : 1);
-            most = fmax(most, busy[r] + row_fill_s(c, ph, stage, r, fraction, slow));
-            sum += busy[r];
-        }
-        for (int g = 0; g < c->n_contentions; g++) {
-            double shared = 0;
-            for (int r = 0; r < c->n_resources; r++)
-                shared += c->share[g][r] * busy[r];
-            most = fmax(most, shared);
-        }
-        for (int j = 0; j < c->n_rings; j++)
-            most = fmax(most, slot_s(c, ph, j, fraction, slow));
-        step += cost_stage_times(c, stage) * (c->overlap ? most : sum);
+        double busy_s[RESOURCES_MAX];
+        for (int r = 0; r < c->n_resources; r++)
+            busy_s[r] = cost_stage_busy_s(c, ph, stage, r, fraction, cached) * (slow ? slow[r] : 1);
+        step += cost_stage_times(c, stage) * longest_row_s(c, ph, stage, busy_s, fraction, cached, slow);
     }
     return step;
 }
 
 void cost_predict(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], struct prediction *out)
 {
-    double phase_s[PHASE_COUNT];
+    double phase_s[PHASE_COUNT], cached[CLASS_COUNT] = {0}, served_s = 0;
     memset(out, 0, sizeof *out);
+    if (c->page_cache_s > 0)
+        cost_cached_evenly(c, fraction, cached);
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        served_s += cost_cached_s(c, cl) * cached[cl];
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int r = 0; r < c->n_resources; r++) {
-            out->busy_s[ph][r] =
-                c->steps[ph] * form_at(&c->busy[ph][r], fraction) * page_cache_leaves(c, (enum phase)ph, r, fraction);
+            bool served = ph == PHASE_DECODE && r == disk_read(c);
+            out->busy_s[ph][r] = c->steps[ph] * fmax(0, form_at(&c->busy[ph][r], fraction) - (served ? served_s : 0));
             if (out->busy_s[ph][r] > out->busy_s[ph][out->bound_by[ph]])
                 out->bound_by[ph] = r;
         }
-        phase_s[ph] = c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, NULL);
+        phase_s[ph] = c->steps[ph] * cost_step_s(c, (enum phase)ph, fraction, cached, NULL);
         for (int t = 0; t < c->n_tiers; t++)
             out->peak_bytes[ph][t] = form_at(&c->peak[ph][t], fraction);
     }

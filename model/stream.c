@@ -137,6 +137,16 @@ void stream_count_least(const struct workload *w, const struct policy *low, cons
     sum[1].visible = s + fmax(1, late);
 }
 
+/* k <= n: F(b-1) + n - b <= (b-1) n/k + n - b = b (n/k - 1) + n - n/k, which grows with b and falls with k; b = k: at most 2n - 1 - k. */
+double stream_passes_most(const struct workload *w, const struct policy *low, const struct policy *high)
+{
+    double n = (double)w->gen_tokens, k1 = low->num_gpu_batches;
+    double b = fmax(ceil((double)w->sequences / low->gpu_batch_size), high->num_gpu_batches);
+    if (high->num_gpu_batches > w->gen_tokens)
+        return n - 1;
+    return w->sequences > 0 ? b * (n / k1 - 1) + n : 2 * n - k1;
+}
+
 /* -- pages ------------------------------------------------------------------------------------------------------------ */
 
 static int64_t cache_cap(const struct workload *w)

@@ -47,6 +47,9 @@ void stream_count(const struct workload *w, const struct policy *p, struct strea
 void stream_count_least(const struct workload *w, const struct policy *low, const struct policy *high, double most_block,
                         struct stream_sum sum[2]);
 
+/* At least the passes without entries of any of them, for as many sequences. */
+double stream_passes_most(const struct workload *w, const struct policy *low, const struct policy *high);
+
 /* Diagonal: the page of every CACHE_PAGE_TOKENS tokens of every batch, (stream_batches, stream_pages_per_batch), numbered from 0 below
  * stream_cache_tokens / CACHE_PAGE_TOKENS. A page goes to another batch only in a later pass than its last use. The caller frees it. */
 int64_t stream_pages_per_batch(const struct workload *w);

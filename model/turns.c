@@ -31,11 +31,6 @@ struct load {
     double bytes, transfers, low, high;
 };
 
-static struct load one(double bytes)
-{
-    return (struct load){bytes, 1, bytes, bytes};
-}
-
 /* What lives below tier `at` comes up, or goes down: over every link on the way. A host's pageable memory is reached through staging, `copies` of them a
  * transfer (0: page-locked). What lives on the disk is moved by threads that do one leg after the other: such a thread takes the disk's time and that of
  * the links above. */
@@ -55,6 +50,16 @@ static void move(const struct turns *b, row_forms f, enum tensor_class cl, int a
         if (staged && !write)
             f[resource_compute(b->hw, 1)].coef[cl][home] += cost_staging_s(b->hw, x.bytes, x.low / copies, x.high / copies);
     }
+}
+
+/* What the disk itself takes in rows made by `move`, all of a class being there: its thread's way over the links above comes off. */
+static double disk_alone_s(const struct turns *b, const struct form *f, int cl)
+{
+    const int disk = b->hw->n_tiers - 1;
+    double s = f[resource_link_read(disk - 1)].coef[cl][disk];
+    for (int link = 0; link < disk - 1 && b->p->overlap; link++)
+        s -= f[resource_link_read(link)].coef[cl][disk];
+    return fmax(0, s);
 }
 
 /* 4-bit tensors are expanded to 16 bits in memory before their use: every batch anew. */
@@ -81,14 +86,15 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
 {
     const struct compute *unit = &b->hw->compute[0];
     struct form *gpu = &f[resource_compute(b->hw, 0)];
-    enum format weights = b->weights == FORMAT_Q4 ? FORMAT_F16 : b->weights;
+    enum format weights = b->weights == FORMAT_Q4 ? FORMAT_F16 : b->weights,
+                cache = b->cache == FORMAT_Q4 ? FORMAT_F16 : b->cache;
     int batch = b->p->gpu_batch_size;
     bool near = b->p->attention_near_cache && b->ph == PHASE_DECODE && l->kind == LAYER_ATTENTION;
-    double attend = cost_attend_s(unit, l, FORMAT_F16, batch, b->tokens, b->visible);
+    double attend = cost_attend_s(unit, l, cache, batch, b->tokens, b->visible);
     if (l->kind == LAYER_HEAD) /* scores every position of a prompt, though only the last one's are used */
-        gpu->base += cost_layer_s(unit, b->a, l, weights, FORMAT_F16, batch * (int)b->tokens, 1, b->visible);
+        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, batch * (int)b->tokens, 1, b->visible);
     else
-        gpu->base += cost_layer_s(unit, b->a, l, weights, FORMAT_F16, batch, b->tokens, b->visible) - (near ? attend : 0);
+        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, batch, b->tokens, b->visible) - (near ? attend : 0);
     if (b->weights == FORMAT_Q4 && l->kind != LAYER_EMBED)
         gpu->base += expand_s(b, placed_elements(l));
     if (near) {
@@ -100,9 +106,11 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
     expand_cache(b, gpu, l, batch);
 }
 
-static void load_weights(const struct turns *b, row_forms f, const struct layer *l)
+/* For so many passes over them. */
+static void load_weights(const struct turns *b, row_forms f, const struct layer *l, double passes)
 {
-    move(b, f, CLASS_WEIGHT, 0, false, one((double)layer_placed_bytes(l, b->weights)),
+    double bytes = (double)layer_placed_bytes(l, b->weights);
+    move(b, f, CLASS_WEIGHT, 0, false, (struct load){bytes * passes, passes, bytes, bytes},
          b->p->pageable_weights ? layer_matrices(l) : 0);
 }
 
@@ -157,7 +165,7 @@ static void layer_turn(const struct turns *b, int stage, const struct layer *l, 
     compute(b, *f, l);
     move_hidden(b, *f);
     if (position == FIRST || batches == 1)
-        load_weights(b, *f, next);
+        load_weights(b, *f, next, 1);
     if (attention ? position != LAST : position == LAST) {
         load_cache(b, *f, cached);
         wait_for_values(b, stage, cached);
@@ -181,8 +189,8 @@ static void ends(const struct turns *b)
             continue;
         for (int k = 0; k < b->p->num_gpu_batches; k++)
             compute(b, *f, l);
-        for (int pass = 0; pass < b->passes && l->kind == LAYER_HEAD; pass++)
-            load_weights(b, *f, l);
+        if (l->kind == LAYER_HEAD)
+            load_weights(b, *f, l, b->passes);
     }
 }
 
@@ -206,9 +214,12 @@ static void build_phase(const struct turns *b)
     }
     b->c->stage_times[STAGE_ENDS] = 1;
     ends(b);
-    for (int s = 0; s < b->c->n_stages; s++)
+    for (int s = 0; s < b->c->n_stages; s++) {
         for (int r = 0; r < b->c->n_resources; r++)
             form_add(&b->c->busy[b->ph][r], &b->c->stage[b->ph][s][r], b->c->stage_times[s], b->hw->n_tiers);
+        for (int cl = 0; cl < CLASS_COUNT && b->ph == PHASE_DECODE; cl++)
+            b->c->disk_s[s][cl] = disk_alone_s(b, b->c->stage[b->ph][s], cl);
+    }
 }
 
 /* Tokens in the cache at the end of a step of the phase, on average. */
@@ -265,19 +276,21 @@ void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw
 }
 
 void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                 const struct policy *low, const struct policy *high)
+                 const struct policy *low, const struct policy *high, double most_block)
 {
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         struct turns b = turns_of(a, hw, w, low, (enum phase)ph, visible_in(w, (enum phase)ph));
+        struct form *gpu = &c->busy[ph][resource_compute(hw, 0)];
         b.c = c;
         b.sequences = (double)policy_block(low);
         b.transfers = b.sequences / high->gpu_batch_size;
         b.high = high->gpu_batch_size;
         for (int i = 0; i < a->n_layers; i++) {
             const struct layer *l = &a->layer[i];
-            struct form *gpu = &c->busy[ph][resource_compute(hw, 0)];
-            if (l->kind != LAYER_EMBED && b.weights == FORMAT_Q4)
-                gpu->base += b.transfers * expand_s(&b, placed_elements(l));
+            if (l->kind != LAYER_EMBED) {
+                load_weights(&b, c->busy[ph], l, low->schedule == SCHEDULE_ROW ? b.transfers : b.sequences / most_block);
+                gpu->base += b.weights == FORMAT_Q4 ? b.transfers * expand_s(&b, placed_elements(l)) : 0;
+            }
             if (l->kind == LAYER_ATTENTION || l->kind == LAYER_MLP)
                 move_hidden(&b, c->busy[ph]);
             if (l->kind == LAYER_ATTENTION) {
@@ -286,5 +299,7 @@ void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw
                 store_cache(&b, c->busy[ph], l);
             }
         }
+        for (int cl = 0; cl < CLASS_COUNT && ph == PHASE_DECODE; cl++)
+            c->disk_s[0][cl] = disk_alone_s(&b, c->busy[ph], cl);
     }
 }

@@ -13,10 +13,10 @@
 void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                  const struct policy *p);
 
-/* Adds to the busy times of a table over a box of batch sizes (cost_build_bound), which has products and weights already, the least that low's block
- * takes anywhere in the box for what else such a runtime does. A step takes at least its longest row's sum over the turns. */
+/* Adds to the busy times of a table over a box of batch sizes (cost_build_bound), which has the products already, the least that low's block
+ * takes anywhere in the box, of blocks up to most_block, for what else such a runtime does. A step takes at least its longest row's sum over the turns. */
 void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                 const struct policy *low, const struct policy *high);
+                 const struct policy *low, const struct policy *high, double most_block);
 
 /* Seconds of one batch's computation in a layer on a unit, with the batch's cache on the tiers in these fractions: what the table adds up. `visible`
  * tokens are in the cache at the end of a step of that phase. */

@@ -1,7 +1,9 @@
 /* lp.c - the placement LP on GLPK.
  *
- * Columns: fraction[class][tier], then t[p][stage], then one overshoot per tier (fixed at 0 except in the elastic problem).
- * Rows:    one sum per class, then t[p][stage] >= each row of the stage (cost_row), then peak[p][tier] <= capacity[tier].
+ * Columns: fraction[class][tier], then t[p][stage], then one overshoot per tier (fixed at 0 except in the elastic problem), then with a page
+ *          cache cached[class].
+ * Rows:    one sum per class, then t[p][stage] >= each row of the stage (cost_row), then peak[p][tier] <= capacity[tier], then with a page
+ *          cache cached[class] <= fraction[class][disk] and what is cached <= what is served.
  *
  * Every row is scaled to numbers around 1: times by the largest busy coefficient of the phase, bytes by the capacity or
  * the largest peak coefficient of the tier, the objective by the larger phase. GLPK's own scaling and presolver stay off, so that
@@ -17,9 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX    (CLASS_COUNT + PHASE_COUNT * (STAGES_MAX * COST_ROWS_MAX + TIERS_MAX))
-#define COLS_MAX    (CLASS_COUNT * TIERS_MAX + PHASE_COUNT * STAGES_MAX + TIERS_MAX)
-#define ENTRIES_MAX (ROWS_MAX * (CLASS_COUNT * TIERS_MAX + 2))
+#define ROWS_MAX    (CLASS_COUNT + PHASE_COUNT * (STAGES_MAX * COST_ROWS_MAX + TIERS_MAX) + CLASS_COUNT + 1)
+#define COLS_MAX    (CLASS_COUNT * TIERS_MAX + PHASE_COUNT * STAGES_MAX + TIERS_MAX + CLASS_COUNT)
+#define ENTRIES_MAX (ROWS_MAX * (CLASS_COUNT * (TIERS_MAX + 1) + 2))
 
 /* Of primal values and reduced costs. Scaled coefficients are at most about 1 and doubles carry 1e-16, so this leaves room for
  * the round-off of a 27-row basis; at 1e-11 GLPK starts to cycle. */
@@ -38,6 +40,7 @@ struct units_of_lp {
 
 struct lp {
     int n_tiers, n_resources, n_stages, n_rows; /* stages and rows of the table that prob was built for */
+    bool has_page_cache;                        /* that table has one */
     glp_prob *prob;                             /* NULL until built, and again after GLPK gave up */
     unsigned generation;                        /* of the GLPK environment that prob belongs to */
     bool has_basis;
@@ -118,6 +121,11 @@ static int col_overshoot(const struct lp *lp, int tier)
     return 1 + CLASS_COUNT * lp->n_tiers + PHASE_COUNT * lp->n_stages + tier;
 }
 
+static int col_cached(const struct lp *lp, int cls)
+{
+    return col_overshoot(lp, lp->n_tiers) + cls;
+}
+
 static int row_sum(int cls)
 {
     return 1 + cls;
@@ -133,14 +141,20 @@ static int row_peak(const struct lp *lp, int phase, int tier)
     return 1 + CLASS_COUNT + PHASE_COUNT * lp->n_stages * lp->n_rows + phase * lp->n_tiers + tier;
 }
 
+/* Of a class, and after the last class of all together. */
+static int row_cached(const struct lp *lp, int cls)
+{
+    return row_peak(lp, PHASE_COUNT, 0) + cls;
+}
+
 static int row_count(const struct lp *lp)
 {
-    return CLASS_COUNT + PHASE_COUNT * (lp->n_stages * lp->n_rows + lp->n_tiers);
+    return row_cached(lp, 0) - 1 + (lp->has_page_cache ? CLASS_COUNT + 1 : 0);
 }
 
 static int col_count(const struct lp *lp)
 {
-    return CLASS_COUNT * lp->n_tiers + PHASE_COUNT * lp->n_stages + lp->n_tiers;
+    return col_cached(lp, 0) - 1 + (lp->has_page_cache ? CLASS_COUNT : 0);
 }
 
 /* -- loading a table ------------------------------------------------------------------------------------------------ */
@@ -229,6 +243,12 @@ static void load_busy_row(struct lp *lp, int phase, int stage, int r)
     }
     cost_row(lp->table, (enum phase)phase, stage, r, &f);
     entries_of_form(lp, row, &f, lp->unit.time_s[phase]);
+    if (lp->has_page_cache) {
+        double saved_s[CLASS_COUNT];
+        cost_row_saved(lp->table, (enum phase)phase, stage, r, saved_s);
+        for (int cls = 0; cls < CLASS_COUNT; cls++)
+            entry(lp, row, col_cached(lp, cls), -saved_s[cls] / lp->unit.time_s[phase]);
+    }
     entry(lp, row, col_time(lp, phase, stage), -1);
     glp_set_row_bnds(lp->prob, row, GLP_UP, 0, -f.base / lp->unit.time_s[phase]);
 }
@@ -246,6 +266,19 @@ static void load_peak_row(struct lp *lp, int phase, int tier)
     entries_of_form(lp, row, f, lp->unit.bytes[tier]);
     entry(lp, row, col_overshoot(lp, tier), -1);
     glp_set_row_bnds(lp->prob, row, GLP_UP, 0, (capacity - f->base) / lp->unit.bytes[tier]);
+}
+
+static void load_page_cache(struct lp *lp)
+{
+    const int all = row_cached(lp, CLASS_COUNT);
+
+    for (int cls = 0; cls < CLASS_COUNT; cls++) {
+        entry(lp, row_cached(lp, cls), col_cached(lp, cls), 1);
+        entry(lp, row_cached(lp, cls), col_fraction(lp, cls, lp->n_tiers - 1), -1);
+        glp_set_row_bnds(lp->prob, row_cached(lp, cls), GLP_UP, 0, 0);
+        entry(lp, all, col_cached(lp, cls), cost_cached_s(lp->table, cls) / lp->table->page_cache_s);
+    }
+    glp_set_row_bnds(lp->prob, all, GLP_UP, 0, 1);
 }
 
 static void load_objective(struct lp *lp)
@@ -281,6 +314,8 @@ static void load_columns(struct lp *lp)
         }
     for (int k = 0; k < lp->n_tiers; k++)
         glp_set_col_bnds(lp->prob, col_overshoot(lp, k), lp->elastic ? GLP_LO : GLP_FX, 0, 0);
+    for (int cls = 0; lp->has_page_cache && cls < CLASS_COUNT; cls++)
+        glp_set_col_bnds(lp->prob, col_cached(lp, cls), GLP_LO, 0, 0);
 }
 
 static void load_rows(struct lp *lp)
@@ -298,6 +333,8 @@ static void load_rows(struct lp *lp)
         for (int k = 0; k < lp->n_tiers; k++)
             load_peak_row(lp, p, k);
     }
+    if (lp->has_page_cache)
+        load_page_cache(lp);
     glp_load_matrix(lp->prob, lp->n_entries, lp->row, lp->col, lp->value);
 }
 
@@ -467,6 +504,9 @@ static void read_duals(const struct lp *lp, struct lp_solution *out)
             out->capacity_dual[p][k] = fmin(0, dual);
         }
     }
+    if (lp->has_page_cache)
+        out->page_cache_dual =
+            fmin(0, glp_get_row_dual(lp->prob, row_cached(lp, CLASS_COUNT)) * lp->unit.objective_s / lp->table->page_cache_s);
 }
 
 static void read_fractions(const struct lp *lp, struct lp_solution *out)
@@ -480,15 +520,18 @@ static void read_fractions(const struct lp *lp, struct lp_solution *out)
         }
         for (int k = 0; k < lp->n_tiers; k++)
             out->fraction[cls][k] /= sum;
+        if (lp->has_page_cache)
+            out->cached[cls] =
+                fmin(fmax(0, glp_get_col_prim(lp->prob, col_cached(lp, cls))), out->fraction[cls][lp->n_tiers - 1]);
     }
 }
 
-static double total_s(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX])
+static double total_s(const struct cost *c, const struct lp_solution *s)
 {
     double total = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++)
-        total += has_phase(c, p) ? c->steps[p] * cost_step_s(c, (enum phase)p, fraction, NULL) : 0;
+        total += has_phase(c, p) ? c->steps[p] * cost_step_s(c, (enum phase)p, s->fraction, s->cached, NULL) : 0;
     return total;
 }
 
@@ -600,7 +643,9 @@ static enum status solve_elastic(struct lp *lp, struct lp_solution *out, struct 
 /* A table of another shape needs another problem. */
 static void fit_shape(struct lp *lp, const struct cost *c)
 {
-    if (lp->n_stages == cost_stages(c) && lp->n_rows == cost_rows(c))
+    const bool has_page_cache = c->page_cache_s > 0;
+
+    if (lp->n_stages == cost_stages(c) && lp->n_rows == cost_rows(c) && lp->has_page_cache == has_page_cache)
         return;
     if (lp->prob)
         glp_delete_prob(lp->prob);
@@ -608,6 +653,7 @@ static void fit_shape(struct lp *lp, const struct cost *c)
     lp->has_basis = false;
     lp->n_stages = cost_stages(c);
     lp->n_rows = cost_rows(c);
+    lp->has_page_cache = has_page_cache;
 }
 
 enum status lp_solve(struct lp *lp, const struct cost *c, const double capacity_bytes[TIERS_MAX], uint32_t forbid,
@@ -633,6 +679,6 @@ enum status lp_solve(struct lp *lp, const struct cost *c, const double capacity_
     read_fractions(lp, out);
     if (guarded(lp, prefer_upper_tiers) == 0 && lp->outcome == GLP_OPT)
         read_fractions(lp, out);
-    out->total_s = total_s(c, out->fraction);
+    out->total_s = total_s(c, out);
     return STATUS_OK;
 }

@@ -267,14 +267,6 @@ enum status point_realise_hard(struct problem *pr, struct point *pt, struct erro
 
 /* -- the bound ------------------------------------------------------------------------------------------------------ */
 
-static void form_add_scaled(struct form *sum, const struct form *f, double scale, int n_tiers)
-{
-    sum->base += scale * f->base;
-    for (int cls = 0; cls < CLASS_COUNT; cls++)
-        for (int k = 0; k < n_tiers; k++)
-            sum->coef[cls][k] += scale * f->coef[cls][k];
-}
-
 /* The least of a form over the fractions allowed, class by class: everyone's least share first, the rest where it costs least. */
 static double form_least(const struct problem *pr, const struct form *f)
 {
@@ -305,8 +297,10 @@ static double form_least(const struct problem *pr, const struct form *f)
     return least;
 }
 
-/* A stage takes at least any mean of its rows. Prices from a table where it did not occur say nothing: then the least of one row. */
-static void add_stage_bound(struct form *sum, const struct cost *c, enum phase ph, int stage, const double weight[COST_ROWS_MAX])
+/* A stage takes at least any mean of its rows. Prices from a table where it did not occur say nothing: then the least of one row. `saved_s`
+ * adds up by how much less it is when all of a class is cached. */
+static void add_stage_bound(struct form *sum, double saved_s[CLASS_COUNT], const struct cost *c, enum phase ph, int stage,
+                            const double weight[COST_ROWS_MAX])
 {
     const double times = c->steps[ph] * cost_stage_times(c, stage);
     const int n = cost_rows(c);
@@ -320,30 +314,48 @@ static void add_stage_bound(struct form *sum, const struct cost *c, enum phase p
         if (y <= 0)
             continue;
         cost_row(c, ph, stage, r, &f);
-        form_add_scaled(sum, &f, y, c->n_tiers);
+        form_add(sum, &f, y, c->n_tiers);
+        if (c->page_cache_s > 0) {
+            double row_s[CLASS_COUNT];
+            cost_row_saved(c, ph, stage, r, row_s);
+            for (int cls = 0; cls < CLASS_COUNT; cls++)
+                saved_s[cls] += y * row_s[cls];
+        }
     }
 }
 
-/* L = sum of y[p][r] * busy + sum of mu[p][k] * (peak - capacity), minimised class by class over the fractions. Because
- * sum over r of y[p][r] = steps[p], y >= 0 and mu >= 0, L <= T for every placement that fits. */
+/* What is cached costs q a second of what the page cache serves, and is part of what lives on the disk: all of a class there or none, which is
+ * cheaper. */
+static void add_page_cache(struct form *sum, const double saved_s[CLASS_COUNT], const struct cost *c, double q)
+{
+    sum->base -= q * c->page_cache_s;
+    for (int cls = 0; cls < CLASS_COUNT; cls++)
+        sum->coef[cls][c->n_tiers - 1] += fmin(0, q * cost_cached_s(c, cls) - saved_s[cls]);
+}
+
+/* L = sum of y[p][r] * row + sum of mu[p][k] * (peak - capacity) + q * (cached - served), minimised class by class over the fractions. Because
+ * sum over r of y[p][r] = steps[p], y >= 0, mu >= 0 and q >= 0, L <= T for every placement that fits. */
 double point_least_total_s(const struct problem *pr, const struct cost *c, const struct lp_solution *prices)
 {
     struct form sum = {0};
+    double saved_s[CLASS_COUNT] = {0};
 
     for (int p = 0; p < PHASE_COUNT; p++) {
         if (!(c->steps[p] > 0))
             continue;
         for (int k = 0; k < cost_stages(c); k++)
             if (cost_stage_times(c, k) > 0)
-                add_stage_bound(&sum, c, (enum phase)p, k, prices->row_dual[p][k]);
+                add_stage_bound(&sum, saved_s, c, (enum phase)p, k, prices->row_dual[p][k]);
         for (int k = 0; k < c->n_tiers; k++) {
             const double mu = -prices->capacity_dual[p][k];
             if (mu > 0) {
-                form_add_scaled(&sum, &c->peak[p][k], mu, c->n_tiers);
+                form_add(&sum, &c->peak[p][k], mu, c->n_tiers);
                 sum.base -= mu * (double)pr->hw->tier[k].capacity_bytes;
             }
         }
     }
+    if (c->page_cache_s > 0 && c->steps[PHASE_DECODE] > 0)
+        add_page_cache(&sum, saved_s, c, -prices->page_cache_dual);
     return form_least(pr, &sum);
 }
 
@@ -357,7 +369,7 @@ bool point_cannot_fit(const struct problem *pr, const struct cost *c)
             const double capacity = (double)pr->hw->tier[k].capacity_bytes;
             if (form_least(pr, &c->peak[p][k]) > capacity * (1 + 1e-9))
                 return true;
-            form_add_scaled(&all, &c->peak[p][k], 1, c->n_tiers);
+            form_add(&all, &c->peak[p][k], 1, c->n_tiers);
             room += capacity;
         }
         if (form_least(pr, &all) > room * (1 + 1e-9))
@@ -384,7 +396,8 @@ double point_busy_s(const struct point *pt, int resource)
     for (int p = 0; p < PHASE_COUNT; p++)
         for (int k = 0; pt->cost.steps[p] > 0 && k < cost_stages(&pt->cost); k++)
             sum += cost_resource_weight(&pt->cost, resource, pt->solution.row_dual[p][k]) *
-                       cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction) +
-                   cost_fill_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction, pt->solution.row_dual[p][k]);
+                       cost_stage_busy_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction, pt->solution.cached) +
+                   cost_fill_s(&pt->cost, (enum phase)p, k, resource, pt->solution.fraction, pt->solution.cached,
+                               pt->solution.row_dual[p][k]);
     return sum;
 }

@@ -575,10 +575,6 @@ enum status search(const struct arch *a, const struct hardware *hw, const struct
     struct search_state *s = NULL;
     enum status status = check_options(o, max_block, err);
 
-    /* the rows of stages cannot share what the page cache serves: the LP would not be what is predicted */
-    if (status == STATUS_OK && hw->page_cache_bytes > 0 && hardware_waits(hw))
-        status = error_set(err, STATUS_INVALID,
-                           "hardware %s: its runtime waits at every turn; expected no page cache to plan with", hw->name);
     memset(out, 0, sizeof(*out));
     if (status != STATUS_OK)
         return status;

@@ -92,6 +92,23 @@ static inline struct hardware random_machine(int n_tiers)
     return hw;
 }
 
+/* The machine of a program that waits at every turn (model/turns.h). */
+static inline void make_it_wait(struct hardware *hw)
+{
+    hw->runtime.staging_bytes_per_s = flat(log_uniform(1e8, 1e10));
+    hw->runtime.pageable_write_bytes_per_s = log_uniform(1e8, 1e10);
+    hw->runtime.dequantise_bytes_per_s = log_uniform(1e8, 1e10);
+    hw->compute[0].whole_batch = true;
+}
+
+/* One of three waits, and half have a page cache for a part of the small models. */
+static inline void random_program(struct hardware *hw)
+{
+    if (pick(3) == 0)
+        make_it_wait(hw);
+    hw->page_cache_bytes = pick(2) ? log_uniform(1e4, 1e7) : 0;
+}
+
 /* One block, or in one of three cases a number of sequences that few blocks divide. */
 static inline struct workload random_workload(void)
 {

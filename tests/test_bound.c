@@ -39,6 +39,7 @@ static struct policy random_switches(const struct hardware *hw)
     p.schedule = (enum schedule_kind)pick(SCHEDULE_COUNT);
     p.overlap = pick(2);
     p.prefetch = 1 + pick(4);
+    p.pageable_weights = pick(2);
     return p;
 }
 
@@ -65,17 +66,39 @@ static void assert_bounds(const struct cost *bound, const struct cost *at, int b
     }
 }
 
+/* T per token at a random placement: what the page cache serves, stages and groups are in it. */
+static void assert_faster(const struct cost *bound, const struct cost *at, int box)
+{
+    double f[CLASS_COUNT][TIERS_MAX] = {{0}};
+    struct prediction least, p;
+    for (int c = 0; c < CLASS_COUNT; c++) {
+        double sum = 0;
+        for (int t = 0; t < at->n_tiers; t++)
+            sum += f[c][t] = pick(2) ? 0 : uniform();
+        for (int t = 0; t < at->n_tiers; t++)
+            f[c][t] = sum > 0 ? f[c][t] / sum : t == at->n_tiers - 1;
+    }
+    cost_predict(bound, f, &least);
+    cost_predict(at, f, &p);
+    cr_assert_leq(least.latency_s / bound->tokens, p.latency_s / at->tokens * (1 + 1e-12), "box %d", box);
+}
+
 /* busy of the bound, per sequence, and its peaks are at most those of any point: so no placement of any point is faster. */
 Test(bound, no_point_of_a_box_is_below_its_table)
 {
     seed_from_environment("no_point_of_a_box_is_below_its_table");
     for (int box = 0; box < 500; box++) {
-        const struct hardware hw = jagged_machine(2 + pick(2));
+        struct hardware hw = jagged_machine(2 + pick(2));
         const struct workload w = random_workload();
         struct policy low = random_switches(&hw), high, p;
         struct arch a;
         struct cost bound, at;
         small_arch(&a, 32 << pick(3), 1 + pick(3), 64 << pick(4));
+        hw.page_cache_bytes = pick(2) ? log_uniform(1e4, 1e8) : 0;
+        if (low.schedule != SCHEDULE_DIAGONAL && pick(2)) {
+            make_it_wait(&hw);
+            hw.runtime.staging_bytes_per_s = jagged(1e8, 1e10);
+        }
         low.gpu_batch_size = 1 + pick(40);
         low.num_gpu_batches = 1 + pick(40);
         high = p = low;
@@ -94,6 +117,7 @@ Test(bound, no_point_of_a_box_is_below_its_table)
                 continue;
             cr_assert_eq(cost_build(&at, &a, &hw, &w, &p, NULL), STATUS_OK);
             assert_bounds(&bound, &at, box);
+            assert_faster(&bound, &at, box);
         }
         arch_free(&a);
     }

@@ -253,7 +253,8 @@ if has paper; then
         not_ok "the paper's tables are as committed (make papers)" "$(diff "$work/out" papers/flexgen/tables.csv | head -3)"
     good "the page cache's help" '"throughput_tok_s":' predict -m opt-175b -H t4-flexgen --percent "0 50 0 0 0 100" -b 32 --num-gpu-batches 8 \
         --cpu-cache-compute --page-cache 30GiB -o json
-    bad "a plan with turns and a page cache" 1 'expected no page cache to plan with' plan -m opt-30b -H t4-flexgen --page-cache 30GiB
+    good "a plan with turns and a page cache" '"gap_percent":' plan -m opt-1.3b -H t4-flexgen -p 128 -n 8 --max-block 8 --budget cpu=2GiB \
+        --page-cache 1GiB -o json
     bad "an unknown paper" 1 'expected a paper \(flexgen\), found "flexgin"' paper flexgin
     bad "an unknown table" 1 'expected one of its tables 14, .*found "99"' paper flexgen 99
     bad "no paper" 1 'the name of a paper is missing' paper

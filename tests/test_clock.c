@@ -238,7 +238,7 @@ Test(clock, sharing_keeps_the_order_and_loses_no_work)
 
 /* Rates that do not depend on the size, no latency: a resource is busy as long as the table says, but for rows and sequences that
  * are whole and sectors that are full. */
-static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind)
+static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind, double page_cache_bytes)
 {
     struct arch a = {0};
     struct hardware hw = test_machine(3, "bf16");
@@ -252,6 +252,7 @@ static void assert_busy(const char *percent, bool near, bool overlap, enum sched
     struct trace_summary sum;
     struct error err = {0};
     char buf[40];
+    hw.page_cache_bytes = page_cache_bytes;
     cr_assert_eq(arch_load(&a, "opt-1.3b", &err), STATUS_OK, "%s", err.text);
     policy_default(&p, 3);
     cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
@@ -284,10 +285,13 @@ Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
     static const enum schedule_kind kinds[] = {SCHEDULE_ZIGZAG, SCHEDULE_ROW, SCHEDULE_DIAGONAL};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
         for (int overlap = 0; overlap < 2; overlap++) {
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k]);
-            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k]);
-            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k]);
-            assert_busy("0 50 0 100 100 0", true, overlap, kinds[k]);
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 0);
+            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0);
+            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0);
+            assert_busy("0 50 0 100 100 0", true, overlap, kinds[k], 0);
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k],
+                        700e6); /* of 2.5 GB of weights and up to 150 MB of cache a pass */
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 9e9);
         }
 }
 

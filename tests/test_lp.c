@@ -250,14 +250,39 @@ static void random_groups_and_stages(struct cost *c)
     }
 }
 
-/* The longest of the resources and the groups, worked out from busy times. */
-static double longest_s(const struct cost *c, const struct form busy[RESOURCES_MAX],
-                        const double fraction[CLASS_COUNT][TIERS_MAX], int phase)
+static const struct form *disk_row(const struct cost *c, int stage)
 {
+    const int disk_read = resource_link_read(c->n_tiers - 2);
+
+    return c->n_stages > 0 ? &c->stage[PHASE_DECODE][stage][disk_read] : &c->busy[PHASE_DECODE][disk_read];
+}
+
+/* Half of those with a page cache: of the disk's row all or a part is its own reading. */
+static void random_page_cache(struct cost *c)
+{
+    if (uniform() < 0.5)
+        return;
+    c->page_cache_s = log_uniform(1e-3, 1e4);
+    for (int cls = 0; cls < CLASS_COUNT && c->n_stages > 0; cls++) { /* a step reads what its stages read */
+        double *step_s = &c->busy[PHASE_DECODE][resource_link_read(c->n_tiers - 2)].coef[cls][c->n_tiers - 1];
+        *step_s = 0;
+        for (int k = 0; k < c->n_stages; k++)
+            *step_s += c->stage_times[k] * disk_row(c, k)->coef[cls][c->n_tiers - 1];
+    }
+    for (int k = 0; k < (c->n_stages > 0 ? c->n_stages : 1); k++)
+        for (int cls = 0; cls < CLASS_COUNT; cls++)
+            c->disk_s[k][cls] = disk_row(c, k)->coef[cls][c->n_tiers - 1] * (uniform() < 0.5 ? 1 : uniform());
+}
+
+/* The longest of the resources and the groups, worked out from busy times; `served_s` of the disk's reads come from memory. */
+static double longest_s(const struct cost *c, const struct form busy[RESOURCES_MAX],
+                        const double fraction[CLASS_COUNT][TIERS_MAX], int phase, double served_s)
+{
+    const int disk_read = resource_link_read(c->n_tiers - 2);
     double most = 0;
 
     for (int r = 0; r < c->n_resources; r++) {
-        double s = form_at(&busy[r], fraction);
+        double s = form_at(&busy[r], fraction) - (r == disk_read ? served_s : 0);
         for (int i = 0; i < c->n_fills; i++)
             s += c->fill[i].phase == phase && c->fill[i].row == r ? form_at(&c->fill[i].s, fraction) : 0;
         most = fmax(most, s);
@@ -265,26 +290,50 @@ static double longest_s(const struct cost *c, const struct form busy[RESOURCES_M
     for (int g = 0; g < c->n_contentions; g++) {
         double shared = 0;
         for (int r = 0; r < c->n_resources; r++)
-            shared += c->share[g][r] * form_at(&busy[r], fraction);
+            shared += c->share[g][r] * (form_at(&busy[r], fraction) - (r == disk_read ? served_s : 0));
         most = fmax(most, shared);
     }
     return most;
 }
 
-static double objective_s(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX])
+/* Of a stage; without stages of the step. */
+static double served_s(const struct cost *c, int phase, int stage, const double cached[CLASS_COUNT])
+{
+    double sum = 0;
+
+    for (int cls = 0; cls < CLASS_COUNT && phase == PHASE_DECODE; cls++)
+        sum += c->disk_s[stage][cls] * cached[cls];
+    return sum;
+}
+
+static double objective_s(const struct cost *c, const struct lp_solution *s)
 {
     double total = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++) {
-        double most = c->n_stages > 0 ? 0 : longest_s(c, c->busy[p], fraction, p), sum = 0;
+        double most = c->n_stages > 0 ? 0 : longest_s(c, c->busy[p], s->fraction, p, served_s(c, p, 0, s->cached)), sum = 0;
         for (int k = 0; k < c->n_stages; k++)
-            most += c->stage_times[k] * longest_s(c, c->stage[p][k], fraction, p);
+            most += c->stage_times[k] * longest_s(c, c->stage[p][k], s->fraction, p, served_s(c, p, k, s->cached));
         for (int r = 0; r < c->n_resources; r++)
-            sum += form_at(&c->busy[p][r], fraction);
+            sum += form_at(&c->busy[p][r], s->fraction);
+        for (int k = 0; k < (c->n_stages > 0 ? c->n_stages : 1); k++)
+            sum -= (c->n_stages > 0 ? c->stage_times[k] : 1) * served_s(c, p, k, s->cached);
         if (c->steps[p] > 0)
             total += c->steps[p] * (c->overlap ? most : sum);
     }
     return total;
+}
+
+/* No more is served than there is of a class on the disk, nor than the page cache can. */
+static void assert_cached(const struct cost *c, const struct lp_solution *s)
+{
+    double all_s = 0;
+
+    for (int cls = 0; cls < CLASS_COUNT; cls++)
+        cr_assert(s->cached[cls] >= 0 && s->cached[cls] <= s->fraction[cls][c->n_tiers - 1]);
+    for (int k = 0; k < (c->n_stages > 0 ? c->n_stages : 1); k++)
+        all_s += (c->n_stages > 0 ? c->stage_times[k] : 1) * served_s(c, PHASE_DECODE, k, s->cached);
+    cr_assert_leq(all_s, c->page_cache_s * (1 + 1e-8));
 }
 
 static void assert_primal(const struct cost *c, const double capacity[TIERS_MAX], uint32_t forbid, const struct lp_solution *s)
@@ -302,7 +351,8 @@ static void assert_primal(const struct cost *c, const double capacity[TIERS_MAX]
         for (int k = 0; c->steps[p] > 0 && k < c->n_tiers; k++)
             cr_assert_leq(form_at(&c->peak[p][k], s->fraction), capacity[k] * (1 + 1e-9), "tier %d: %.15g of %.15g", k,
                           form_at(&c->peak[p][k], s->fraction), capacity[k]);
-    cr_assert_float_eq(objective_s(c, s->fraction), s->total_s, 1e-12 * s->total_s);
+    assert_cached(c, s);
+    cr_assert_float_eq(objective_s(c, s), s->total_s, 1e-12 * s->total_s);
 }
 
 static double minimum_over_tiers(const struct cost *c, uint32_t forbid, double reduced[CLASS_COUNT][TIERS_MAX])
@@ -319,14 +369,14 @@ static double minimum_over_tiers(const struct cost *c, uint32_t forbid, double r
     return sum;
 }
 
-/* The dual objective: with y >= 0, sum over the rows r of stage k of y[p][k][r] = steps[p] * times[k], and mu >= 0,
- *   D = sum y * row.base + sum mu * (peak.base - capacity)
- *       + sum over classes of the least over tiers of (sum y * row.coef + sum mu * peak.coef)
- * is at most T for every placement that fits. D = T proves T optimal. */
+/* The dual objective: with y >= 0, sum over the rows r of stage k of y[p][k][r] = steps[p] * times[k], mu >= 0 and q >= 0,
+ *   D = sum y * row.base + sum mu * (peak.base - capacity) - q * served
+ *       + sum over classes of the least over tiers of (sum y * row.coef + sum mu * peak.coef),
+ * on the disk with the lesser of 0 and q * cached - sum y * saved, is at most T for every placement that fits. D = T proves T optimal. */
 static double dual_objective_s(const struct cost *c, const double capacity[TIERS_MAX], uint32_t forbid,
                                const struct lp_solution *s)
 {
-    double reduced[CLASS_COUNT][TIERS_MAX] = {{0}}, sum = 0;
+    double reduced[CLASS_COUNT][TIERS_MAX] = {{0}}, memory[CLASS_COUNT] = {0}, sum = 0;
 
     for (int p = 0; p < PHASE_COUNT; p++) {
         if (!(c->steps[p] > 0))
@@ -343,6 +393,10 @@ static double dual_objective_s(const struct cost *c, const double capacity[TIERS
                 sum += y * f.base;
                 for (int i = 0; i < CLASS_COUNT * TIERS_MAX; i++)
                     reduced[i / TIERS_MAX][i % TIERS_MAX] += y * f.coef[i / TIERS_MAX][i % TIERS_MAX];
+                double saved_s[CLASS_COUNT];
+                cost_row_saved(c, (enum phase)p, stage, r, saved_s);
+                for (int cls = 0; cls < CLASS_COUNT; cls++)
+                    memory[cls] -= y * saved_s[cls];
             }
             cr_assert(fabs(y_sum - times) <= 1e-8 * times, "%.15g of %.15g", y_sum, times);
         }
@@ -353,6 +407,12 @@ static double dual_objective_s(const struct cost *c, const double capacity[TIERS
             for (int i = 0; i < CLASS_COUNT * TIERS_MAX; i++)
                 reduced[i / TIERS_MAX][i % TIERS_MAX] += mu * c->peak[p][k].coef[i / TIERS_MAX][i % TIERS_MAX];
         }
+    }
+    if (c->page_cache_s > 0 && c->steps[PHASE_DECODE] > 0) {
+        cr_assert_leq(s->page_cache_dual, 0);
+        sum += s->page_cache_dual * c->page_cache_s;
+        for (int cls = 0; cls < CLASS_COUNT; cls++)
+            reduced[cls][c->n_tiers - 1] += fmin(0, memory[cls] - s->page_cache_dual * cost_cached_s(c, cls));
     }
     return sum + minimum_over_tiers(c, forbid, reduced);
 }
@@ -406,8 +466,10 @@ static void check_random_tables(int n_tiers, int n_resources, bool grouped, int 
         struct cost c;
         enum status status;
         random_table(&c, n_tiers, n_resources);
-        if (grouped)
+        if (grouped) {
             random_groups_and_stages(&c);
+            random_page_cache(&c);
+        }
         random_capacity(&c, capacity);
         struct error err = {0};
         status = lp_solve(lp, &c, capacity, forbid, &s, &err);

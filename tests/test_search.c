@@ -17,7 +17,7 @@
 static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
 {
     struct hardware hw = random_machine(n_tiers);
-    const struct search_options o = random_options();
+    struct search_options o = random_options();
     const struct workload w = random_workload();
     struct arch a;
     struct policy oracle_policy;
@@ -27,17 +27,25 @@ static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
     double oracle;
 
     small_arch(&a, 32 << pick(3), 1 + pick(4), 64 << pick(4));
+    random_program(&hw);
+    if (hardware_waits(&hw)) { /* such a program has no diagonal, and a ring of three */
+        o.schedule = o.schedule == SCHEDULE_DIAGONAL ? -1 : o.schedule;
+        o.prefetch = o.prefetch > 0 ? o.prefetch : 3;
+    }
     oracle = exhaustive_best(&a, &hw, &w, &o, grid, &oracle_policy);
     status = search(&a, &hw, &w, &o, &p, &err);
     if (status == STATUS_OK) {
         ++*fitted;
-        cr_assert_geq(p.prediction.throughput_tok_s, oracle * (1 - 1e-9), "machine %d: planner %.12g, oracle %.12g (%d x %d)",
-                      machine, p.prediction.throughput_tok_s, oracle, oracle_policy.gpu_batch_size,
-                      oracle_policy.num_gpu_batches);
+        /* the LP chooses what the page cache serves, a prediction has everything served alike: the bound holds for it */
+        if (hw.page_cache_bytes == 0)
+            cr_assert_geq(p.prediction.throughput_tok_s, oracle * (1 - 1e-9), "machine %d: planner %.12g, oracle %.12g (%d x %d)",
+                          machine, p.prediction.throughput_tok_s, oracle, oracle_policy.gpu_batch_size,
+                          oracle_policy.num_gpu_batches);
         cr_assert_geq(p.bound_tok_s, oracle * (1 - 1e-9), "machine %d: the bound is below what the oracle found", machine);
         cr_assert_leq(p.bound_tok_s, p.relaxed_throughput_tok_s * (1 + 3e-9), "machine %d: a gap",
                       machine); /* rounded up by 1e-9 */
-        cr_assert_float_eq(p.relaxed_throughput_tok_s, p.prediction.throughput_tok_s, 1e-9 * p.relaxed_throughput_tok_s);
+        if (hw.page_cache_bytes == 0)
+            cr_assert_float_eq(p.relaxed_throughput_tok_s, p.prediction.throughput_tok_s, 1e-9 * p.relaxed_throughput_tok_s);
         for (int k = 0; k < n_tiers; k++)
             cr_assert_leq(p.peak_bytes[k], hw.tier[k].capacity_bytes + 1, "tier %d", k);
     } else {
@@ -75,6 +83,7 @@ Test(search, prices_of_any_point_bound_every_other)
         struct problem pr;
         struct policy switches[SWITCHES_MAX];
         struct point one = {0}, two = {0};
+        random_program(&hw);
         search_options_default(&o);
         small_arch(&a, 64, 2, 256);
         cr_assert_eq(problem_new(&pr, &a, &hw, &w, &o, NULL), STATUS_OK);
@@ -106,7 +115,7 @@ Test(search, branch_and_bound_finds_what_all_integer_sizes_hold)
 
     seed_from_environment("branch_and_bound_finds_what_all_integer_sizes_hold");
     for (int i = 0; i < 40; i++) {
-        const struct hardware hw = random_machine(2 + i % 2);
+        struct hardware hw = random_machine(2 + i % 2);
         const struct workload w = random_workload();
         struct search_options o = random_options();
         struct arch a;
@@ -115,6 +124,7 @@ Test(search, branch_and_bound_finds_what_all_integer_sizes_hold)
         struct plan p;
         double best = 0;
         o.max_block = 8 + pick(40);
+        random_program(&hw);
         small_arch(&a, 64, 2, 256);
         cr_assert_eq(problem_new(&pr, &a, &hw, &w, &o, NULL), STATUS_OK);
         const int n = problem_switches(&pr, switches);

@@ -168,6 +168,83 @@ Test(turns, one_thread_reads_the_disk_and_then_copies_up)
     arch_free(&a);
 }
 
+Test(turns, the_page_cache_serves_the_same_part_of_every_turns_reads)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][2] = 1;
+    hw.page_cache_bytes = 50e6;
+    predict(&a, &hw, &p, &c, &out);
+    /* A step reads 12 blocks of 12*768^2 weights and the head's 50272*768 from the disk, 2 bytes each: 50 MB less, over 1 GB/s. The thread takes each
+     * load up the other link too, which nothing shortens. So of every load that part of one leg comes off. */
+    double mlp_load = 2.0 * 2 * 768 * 3072 / 1e9, attention_load = 2.0 * 4 * 768 * 768 / 1e9, head_load = 2.0 * 50272 * 768 / 1e9;
+    double reads = 12 * (mlp_load + attention_load) + head_load, legs = 2 - 0.05 / reads;
+    double attend = layers_s(&a, &hw, 1, 4, 34.5), mlp = layers_s(&a, &hw, 2, 4, 34.5), others = 12 * 2 * (attend + mlp);
+    cr_assert(attend < mlp_load && mlp < attention_load);
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_read(1)], 4 * (2 * reads - 0.05));
+    CLOSE(out.decode_s, 4 * (legs * reads + others));
+    /* more than is read: the way up is left, and nothing of the first link is served */
+    hw.page_cache_bytes = 5e9;
+    predict(&a, &hw, &p, &c, &out);
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_read(1)], 4 * reads);
+    CLOSE(out.busy_s[PHASE_DECODE][resource_link_read(0)], 4 * reads);
+    CLOSE(out.decode_s, 4 * (reads + others));
+    /* one after the other: both legs, all computing, and 50 MB less of the one */
+    hw.page_cache_bytes = 50e6;
+    p.overlap = false;
+    predict(&a, &hw, &p, &c, &out);
+    CLOSE(out.decode_s, 4 * (2 * reads - 0.05) + out.busy_s[PHASE_DECODE][resource_compute(&hw, 0)]);
+    arch_free(&a);
+}
+
+/* The planner's rows at a placement of all classes on the disk: a cached part of each class of its own, the same part of all being one of these. */
+Test(turns, the_planners_rows_have_the_page_cache_too)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = waiting_machine();
+    struct policy p;
+    struct cost c;
+    struct prediction out;
+    double cached[CLASS_COUNT], served_s = 0, step_s = 0;
+    policy_default(&p, 3);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    for (int cl = 0; cl < CLASS_COUNT; cl++) {
+        p.fraction[cl][0] = 0.5;
+        p.fraction[cl][2] = 0.5;
+    }
+    hw.page_cache_bytes = 30e6;
+    predict(&a, &hw, &p, &c, &out);
+    cost_cached_evenly(&c, p.fraction, cached);
+    for (int cl = 0; cl < CLASS_COUNT; cl++)
+        served_s += cost_cached_s(&c, cl) * cached[cl];
+    CLOSE(served_s, 30e6 / 1e9);
+    CLOSE(cached[CLASS_WEIGHT], cached[CLASS_CACHE]);
+    for (int k = 0; k < cost_stages(&c); k++) {
+        double most = 0;
+        for (int r = 0; r < cost_rows(&c); r++) {
+            struct form row;
+            double saved_s[CLASS_COUNT], s;
+            cost_row(&c, PHASE_DECODE, k, r, &row);
+            cost_row_saved(&c, PHASE_DECODE, k, r, saved_s);
+            s = form_at(&row, p.fraction);
+            for (int cl = 0; cl < CLASS_COUNT; cl++)
+                s -= saved_s[cl] * cached[cl];
+            most = fmax(most, s);
+        }
+        step_s += cost_stage_times(&c, k) * most;
+    }
+    CLOSE(4 * step_s, out.decode_s);
+    arch_free(&a);
+}
+
 Test(turns, pageable_weights_are_staged_matrix_by_matrix)
 {
     struct arch a = load("opt-125m");
@@ -218,7 +295,7 @@ Test(turns, units_that_block_one_thread_add_up)
 
 /* The schedule waits in each turn of the embedding and the head too, which the table counts as one stage: at most the work of all resources in it
  * instead of the busiest one's. A step sees up to 36 tokens of cache, the table their mean of 34.5, and no row grows faster than that. */
-static void assert_simulated(const char *percent, int batches, bool near, int bits, bool overlap)
+static void assert_simulated(const char *percent, int batches, bool near, int bits, bool overlap, double page_cache_bytes)
 {
     struct arch a = load("opt-125m");
     struct hardware hw = waiting_machine();
@@ -231,6 +308,7 @@ static void assert_simulated(const char *percent, int batches, bool near, int bi
     struct trace t;
     struct trace_summary sum;
     struct error err = {0};
+    hw.page_cache_bytes = page_cache_bytes;
     policy_default(&p, 3);
     cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
     p.gpu_batch_size = 4;
@@ -265,9 +343,11 @@ Test(turns, the_schedule_waits_as_the_table_says)
     for (int i = 0; i < 16; i++) {
         int batches = i & 1 ? 3 : 1, bits = i & 2 ? 4 : 16;
         bool near = i & 4, overlap = !(i & 8);
-        assert_simulated("0 100 0 100 100 0", batches, near, bits, overlap);
-        assert_simulated("50 50 50 50 100 0", batches, near, bits, overlap);
-        assert_simulated("100 0 0 100 100 0", batches, near, bits, overlap);
+        assert_simulated("0 100 0 100 100 0", batches, near, bits, overlap, 0);
+        assert_simulated("50 50 50 50 100 0", batches, near, bits, overlap, 0);
+        assert_simulated("100 0 0 100 100 0", batches, near, bits, overlap, 0);
+        assert_simulated("0 50 0 100 100 0", batches, near, bits, overlap, 0);
+        assert_simulated("0 50 0 100 100 0", batches, near, bits, overlap, 40e6);
     }
 }
 

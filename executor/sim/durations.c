@@ -1,8 +1,10 @@
 /* durations.c - op_seconds for a whole schedule: most operations repeat one of few, so a small table answers for them. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "executor/sim/sim.h"
+#include "model/stream.h"
 
 #define ENTRIES 4096 /* a power of two; a collision only costs another call */
 
@@ -65,6 +67,44 @@ static size_t place_of(const struct question *q)
     return (size_t)(h >> 52) & (ENTRIES - 1);
 }
 
+struct pass {
+    double disk_s; /* what the disk reads in it */
+    bool prefills; /* and it is all for the first time */
+};
+
+/* Memory serves the same part of every read of a pass (cost.h, the page cache). */
+static void serve(const struct schedule *schedule, const struct run_setting *s, struct pass *pass, double *out)
+{
+    const int link = s->hardware->n_tiers - 2;
+    const double served_s = cost_page_cache_s(s->hardware);
+    for (int again = 0; again < 2; again++)
+        for (int32_t i = 0; i < schedule->n_ops; i++) {
+            const struct op *op = &schedule->op[i];
+            struct pass *in = &pass[stream_entry(s->workload, s->policy, op->batch) + op->step];
+            const double disk_s =
+                op->resource == resource_link_read(link) ? cost_transfer_s(s->hardware, link, false, (double)op->bytes) : 0;
+            if (!again) {
+                in->disk_s += disk_s;
+                in->prefills |= op->step == 0;
+            } else if (disk_s > 0 && !in->prefills) {
+                out[i] = fmax(0, out[i] - disk_s * fmin(1, served_s / in->disk_s));
+            }
+        }
+}
+
+static enum status serve_from_memory(const struct schedule *schedule, const struct run_setting *s, double *out, struct error *err)
+{
+    struct pass *pass;
+    if (s->hardware->page_cache_bytes <= 0)
+        return STATUS_OK;
+    pass = calloc((size_t)stream_passes(s->workload, s->policy) + 1, sizeof *pass);
+    if (!pass)
+        return error_set(err, STATUS_RUNTIME, "out of memory for a simulation");
+    serve(schedule, s, pass, out);
+    free(pass);
+    return STATUS_OK;
+}
+
 enum status op_durations(const struct schedule *schedule, const struct run_setting *s, double *out, struct error *err)
 {
     struct answer *table = calloc(ENTRIES, sizeof *table);
@@ -81,5 +121,5 @@ enum status op_durations(const struct schedule *schedule, const struct run_setti
     }
     free(table);
     free(shape);
-    return status;
+    return status == STATUS_OK ? serve_from_memory(schedule, s, out, err) : status;
 }
