@@ -2,13 +2,16 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "solver/point.h"
 
 /* Gains are small parts of the throughput: proven closer than a plan needs to be. */
 #define REPLAN_TOLERANCE 1e-6
+/* A hundredth more of a thing: the step of a share. */
+#define MORE             1.01
+/* Steps of the walk that cannot be shorter, by ratio. */
 #define FACTOR_EXACT     1e-4
-#define SHARE_STEP       1e-3
 #define THINGS_MAX       (TIERS_MAX + RESOURCES_MAX)
 
 struct hardware hardware_with(const struct hardware *hw, int index, double factor)
@@ -41,88 +44,120 @@ enum status relaxed_optimum(const struct arch *a, const struct hardware *hw, con
     return status;
 }
 
-/* What is asked again and again: the plan's point on other machines. */
+/* -- what is asked again and again: the plan's point on other machines ----------------------------------------------------- */
+
 struct question {
-    const struct arch *a;
-    const struct workload *w;
-    const struct search_options *o;
-    const struct policy *policy;
+    const struct hardware *hw;
+    int first; /* the thing that there is more of; -1: not known yet */
+    struct problem pr;
+    struct point pt;
 };
 
-static enum status throughput_on(const struct question *q, const struct hardware *hw, double *tok_s, struct error *err)
+static enum status throughput_with(void *arg, double factor, int more, double *tok_s, struct error *err)
 {
-    struct problem pr;
-    struct point pt = {.policy = *q->policy};
-    enum status status = problem_new(&pr, q->a, hw, q->w, q->o, err);
+    struct question *q = arg;
+    struct hardware hw = q->first < 0 ? *q->hw : hardware_with(q->hw, q->first, factor);
+    enum status status;
 
+    if (more >= 0)
+        hw = hardware_with(&hw, more, MORE);
+    q->pr.hw = &hw;
+    status = point_build(&q->pr, &q->pt, err);
     if (status == STATUS_OK)
-        status = point_build(&pr, &pt, err);
-    if (status == STATUS_OK)
-        status = point_solve(&pr, &pt, err);
-    problem_free(&pr);
-    *tok_s = pt.relaxed_throughput_tok_s;
+        status = point_solve(&q->pr, &q->pt, err);
+    *tok_s = q->pt.relaxed_throughput_tok_s;
     return status;
 }
 
-/* Shares by a small step and not from the LP's prices: a unit's price counts launches and look-ups too, which its rate does not change. */
-static enum status shares_on(const struct question *q, const struct hardware *hw, double share[THINGS_MAX], double *tok_s,
-                             struct error *err)
+/* Throughputs with a percent more of each of n things, and with none (at [n]). Not from the LP's prices: a unit's price counts launches and
+ * look-ups too, which its rate does not change. */
+static enum status gains_at(throughput_fn *f, void *arg, double factor, int n, double tok_s[THINGS_MAX + 1], struct error *err)
 {
-    enum status status = throughput_on(q, hw, tok_s, err);
+    enum status status = f(arg, factor, -1, &tok_s[n], err);
 
-    for (int i = 0; i < hw->n_tiers + resource_count(hw) && status == STATUS_OK; i++) {
-        const struct hardware more = hardware_with(hw, i, 1 + SHARE_STEP);
-        double more_tok_s;
-        status = throughput_on(q, &more, &more_tok_s, err);
-        share[i] = (more_tok_s / *tok_s - 1) / SHARE_STEP;
-    }
+    for (int i = 0; i < n && status == STATUS_OK; i++)
+        status = f(arg, factor, i, &tok_s[i], err);
     return status;
 }
 
-static int largest(const double share[THINGS_MAX], int n, int but)
+static int largest(const double tok_s[THINGS_MAX + 1], int n, int but)
 {
     int best = -1;
 
     for (int i = 0; i < n; i++)
-        if (i != but && (best < 0 || share[i] > share[best]))
+        if (i != but && (best < 0 || tok_s[i] > tok_s[best]))
             best = i;
     return best;
 }
 
-/* The share of the first falls as there is more of it, by and large; bisection finds a factor at which another one's becomes larger. */
+static double share(const double tok_s[THINGS_MAX + 1], int n, int i)
+{
+    return (tok_s[i] / tok_s[n] - 1) / (MORE - 1);
+}
+
+/* How far the first can be seen to lead: others gain as the throughput grows, by its share. */
+static double step_from(const double tok_s[THINGS_MAX + 1], int n, int first)
+{
+    const double lead = tok_s[first] / tok_s[largest(tok_s, n, first)] - 1, grows = share(tok_s, n, first);
+
+    return grows > 0 ? fmax(FACTOR_EXACT, 0.9 * lead / grows) : BINDING_FACTOR_MAX;
+}
+
+/* No throughput falls when there is more of something. So where the first gains at `low` at least what another gains at `high`, it leads by all in
+ * between, and where that cannot be shown the step is halved. */
+enum status binding_walk(throughput_fn *f, void *arg, int n, int first, double *factor, int *second, struct error *err)
+{
+    double at[THINGS_MAX + 1], next[THINGS_MAX + 1], low = 1, step;
+    enum status status = gains_at(f, arg, low, n, at, err);
+
+    *second = -1;
+    *factor = BINDING_FACTOR_MAX;
+    step = status == STATUS_OK ? step_from(at, n, first) : 0;
+    while (status == STATUS_OK && low < BINDING_FACTOR_MAX) {
+        const double high = fmin(low * (1 + step), BINDING_FACTOR_MAX);
+        int best;
+        status = gains_at(f, arg, high, n, next, err);
+        best = largest(next, n, first);
+        if (status == STATUS_OK && at[first] < next[best] && step > FACTOR_EXACT) {
+            step = fmax(FACTOR_EXACT, step / 2);
+            continue;
+        }
+        if (status == STATUS_OK && next[first] < next[best]) {
+            *factor = high;
+            *second = best;
+            break;
+        }
+        low = high;
+        memcpy(at, next, sizeof(at));
+        step = step_from(at, n, first);
+    }
+    return status;
+}
+
 enum status binding_find(const struct arch *a, const struct hardware *hw, const struct workload *w,
                          const struct search_options *o, const struct plan *p, struct binding *out, struct error *err)
 {
-    const struct question q = {.a = a, .w = w, .o = o, .policy = &p->policy};
     const int n = hw->n_tiers + resource_count(hw);
-    double share[THINGS_MAX], low = 1, high = BINDING_FACTOR_MAX, tok_s;
-    struct hardware more;
-    enum status status = shares_on(&q, hw, share, &tok_s, err);
+    struct question q = {.hw = hw, .first = -1, .pt = {.policy = p->policy}};
+    double tok_s[THINGS_MAX + 1];
+    enum status status = problem_new(&q.pr, a, hw, w, o, err);
 
-    if (status != STATUS_OK)
-        return status;
-    *out = (struct binding){.first = largest(share, n, -1), .second = -1, .factor = high};
-    out->first_share = share[out->first];
-    more = hardware_with(hw, out->first, high);
-    status = shares_on(&q, &more, share, &tok_s, err);
-    if (status != STATUS_OK || largest(share, n, -1) == out->first)
-        return status;
-    while (high / low > 1 + FACTOR_EXACT && status == STATUS_OK) {
-        const double middle = sqrt(low * high);
-        more = hardware_with(hw, out->first, middle);
-        status = shares_on(&q, &more, share, &tok_s, err);
-        if (largest(share, n, -1) == out->first)
-            low = middle;
-        else
-            high = middle;
-    }
-    more = hardware_with(hw, out->first, high);
+    *out = (struct binding){.second = -1};
     if (status == STATUS_OK)
-        status = shares_on(&q, &more, share, &out->tok_s, err);
-    if (status != STATUS_OK)
-        return status;
-    out->factor = high;
-    out->second = largest(share, n, out->first);
-    out->second_share = share[out->second];
-    return relaxed_optimum(a, &more, w, o, &out->replanned_tok_s, err);
+        status = gains_at(throughput_with, &q, 1, n, tok_s, err);
+    if (status == STATUS_OK) {
+        out->first = q.first = largest(tok_s, n, -1);
+        out->first_share = share(tok_s, n, out->first);
+        status = binding_walk(throughput_with, &q, n, out->first, &out->factor, &out->second, err);
+    }
+    if (status == STATUS_OK && out->second >= 0) {
+        const struct hardware more = hardware_with(hw, out->first, out->factor);
+        status = gains_at(throughput_with, &q, out->factor, n, tok_s, err);
+        out->tok_s = tok_s[n];
+        out->second_share = share(tok_s, n, out->second);
+        if (status == STATUS_OK)
+            status = relaxed_optimum(a, &more, w, o, &out->replanned_tok_s, err);
+    }
+    problem_free(&q.pr);
+    return status;
 }

@@ -5,16 +5,24 @@
 #include "solver/search.h"
 
 /* Things are numbered as search() lists its prices: tiers, then resources. Their share is by how many percent the throughput grows with one
- * percent more of them, by a step of a thousandth, at the plan's batch sizes and switches. */
+ * percent more of them, at the plan's batch sizes and switches. */
 struct binding {
     int first, second; /* second -1: first binds however much there is of it */
     double first_share, second_share;
-    double factor;          /* so many times as much of the first, and the second's share is the larger one */
-    double tok_s;           /* relaxed throughput with that, at these batch sizes and switches */
+    double factor; /* the least that much more of the first for which the second's share is the larger one (binding_walk) */
+    double tok_s;  /* relaxed throughput with that, at these batch sizes and switches */
     double replanned_tok_s; /* and with everything planned again */
 };
 
-#define BINDING_FACTOR_MAX 1000.0
+#define BINDING_FACTOR_MAX 100.0
+
+/* The throughput with `factor` times as much of the first thing and, unless `more` is -1, a percent more of that thing. It must not fall
+ * with any of them. */
+typedef enum status throughput_fn(void *arg, double factor, int more, double *tok_s, struct error *err);
+
+/* Of n things `first` has the largest share at 1. The least factor at which another's is larger, and whose: up to there the first is shown to
+ * lead, but for gaps of less than one part in 10^4 at both ends of which it does. *second -1: none up to BINDING_FACTOR_MAX. */
+enum status binding_walk(throughput_fn *f, void *arg, int n, int first, double *factor, int *second, struct error *err);
 
 enum status binding_find(const struct arch *a, const struct hardware *hw, const struct workload *w,
                          const struct search_options *o, const struct plan *p, struct binding *out, struct error *err);
