@@ -131,10 +131,10 @@ static void *carve_region(struct arena *a, int64_t bytes)
     return a->block + at;
 }
 
-enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err)
+static enum status take_region(struct arena *a, const char *name, int64_t bytes, bool mapped, void **base, struct error *err)
 {
     const enum status s = check_take(a, name, bytes, err);
-    struct arena_region region = {.bytes = bytes};
+    struct arena_region region = {.bytes = bytes, .mapped = mapped};
 
     if (base)
         *base = NULL;
@@ -142,7 +142,7 @@ enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **
         return s;
     snprintf(region.name, sizeof region.name, "%s", name);
     if (base) {
-        region.base = a->memory ? carve_region(a, bytes) : map_region(bytes);
+        region.base = mapped ? map_region(bytes) : carve_region(a, bytes);
         if (!region.base)
             return error_errno(err, errno, "%s: region %s of %" PRId64 " bytes", a->tier, name, bytes);
         *base = region.base;
@@ -154,9 +154,19 @@ enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **
     return STATUS_OK;
 }
 
-static void unmap_region(const struct arena *a, const struct arena_region *r)
+enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err)
 {
-    if (r->base && !a->memory)
+    return take_region(a, name, bytes, !a->memory, base, err);
+}
+
+enum status arena_take_plain(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err)
+{
+    return take_region(a, name, bytes, true, base, err);
+}
+
+static void unmap_region(const struct arena_region *r)
+{
+    if (r->base && r->mapped)
         munmap(r->base, mapped_bytes(r->bytes));
 }
 
@@ -166,7 +176,7 @@ void arena_release(struct arena *a, const char *name)
 
     if (!r)
         return;
-    unmap_region(a, r);
+    unmap_region(r);
     a->used_bytes -= r->bytes;
     a->n_regions--;
     memmove(r, r + 1, (size_t)(&a->region[a->n_regions] - r) * sizeof *r);
@@ -180,7 +190,7 @@ void arena_reset_peak(struct arena *a)
 void arena_free(struct arena *a)
 {
     for (int i = 0; i < a->n_regions; i++)
-        unmap_region(a, &a->region[i]);
+        unmap_region(&a->region[i]);
     if (a->block)
         a->memory->give(a->block);
     a->memory = NULL;

@@ -6,6 +6,7 @@
 #ifndef BALLAST_EXECUTOR_ARENA_H
 #define BALLAST_EXECUTOR_ARENA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "model/error.h"
@@ -16,7 +17,8 @@
 struct arena_region {
     char name[32];
     int64_t bytes;
-    void *base; /* NULL for a tier that is only counted (the disk) */
+    void *base;  /* NULL for a tier that is only counted (the disk) */
+    bool mapped; /* by itself, not carved out of a block */
 };
 
 /* Where one block for a whole tier comes from when it is not this process's own pages: a device, or memory that a device may reach. */
@@ -28,7 +30,7 @@ struct memory {
 struct arena {
     char tier[16];
     int64_t budget_bytes, used_bytes, peak_bytes;
-    const struct memory *memory; /* NULL: every region is mapped by itself */
+    const struct memory *memory; /* of the block; NULL: there is none, every region is mapped by itself */
     char *block;
     int64_t block_bytes, carved_bytes;
     int n_regions;
@@ -41,6 +43,8 @@ enum status arena_reserve(struct arena *a, const struct memory *m, int64_t bytes
 /* Takes a region backed by 2 MiB-aligned, zeroed anonymous memory (transparent huge pages asked for), or by the block if there is one;
  * `base` may be NULL to count only. 0 bytes gives a NULL base and no region. */
 enum status arena_take(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err);
+/* The same, beside the block if there is one. */
+enum status arena_take_plain(struct arena *a, const char *name, int64_t bytes, void **base, struct error *err);
 void arena_release(struct arena *a, const char *name); /* unknown name: nothing. A block stays carved. */
 void arena_reset_peak(struct arena *a);                /* peak := used, at the start of a phase */
 void arena_free(struct arena *a);

@@ -62,6 +62,8 @@ struct backend_options {
     void *workspace; /* borrowed: struct workspace's unit_bytes. Nothing in it is kept from one call to the next. */
     int64_t workspace_bytes;
     int64_t rows; /* computed at a time, if the workspace holds them */
+    void *upload; /* borrowed: struct workspace's upload_bytes of the host, for copy_pageable; 0 bytes: it is not called */
+    int64_t upload_bytes;
 };
 
 struct backend_state;
@@ -70,7 +72,7 @@ struct backend_state;
  * computation has ended when its function returns. */
 struct backend {
     const char *name;
-    /* One block for a tier of a device, and for the host tier it copies from and to; NULL: plain memory. */
+    /* One block for a tier of a device, and for the host tier it copies from and to, but for what is pageable; NULL: plain memory. */
     const struct memory *device, *host;
     /* Fails if the workspace is too small for the kernels. */
     enum status (*open)(struct backend_state **out, const struct backend_options *o, struct error *err);
@@ -79,6 +81,9 @@ struct backend {
      * resource's number, are done in order, those of different queues at once. */
     enum status (*copy)(struct backend_state *b, int queue, void *dst, const void *src, int64_t rows, int64_t bytes,
                         int64_t stride, struct error *err);
+    /* As copy, up to the unit's tier out of plain memory that a device does not reach; always on the same queue. */
+    enum status (*copy_pageable)(struct backend_state *b, int queue, void *dst, const void *src, int64_t bytes,
+                                 struct error *err);
     /* wait returns when what was started on the queue before the last mark with the same number, 0 or 1, is done. */
     enum status (*mark)(struct backend_state *b, int queue, int number, struct error *err);
     enum status (*wait)(struct backend_state *b, int queue, int number, struct error *err);
@@ -111,7 +116,8 @@ struct lane {
     int queue;
 };
 enum status lane_copy(const struct lane *l, void *dst, const void *src, int64_t bytes, struct error *err); /* starts it */
-enum status lane_wait(const struct lane *l, struct error *err);                                            /* for all so far */
+enum status lane_copy_pageable(const struct lane *l, void *dst, const void *src, int64_t bytes, struct error *err);
+enum status lane_wait(const struct lane *l, struct error *err); /* for all so far */
 enum status lane_copy_now(const struct lane *l, void *dst, const void *src, int64_t bytes, struct error *err);
 
 #endif

@@ -47,6 +47,7 @@ struct gpu_bench; /* a device with buffers and streams */
 struct gpu_bench_options {
     int device;
     int64_t host_bytes;   /* of each of four buffers: pinned and pageable, to copy from and to copy to */
+    int64_t upload_bytes; /* of the pinned buffer that staged copies go through */
     int64_t device_bytes; /* of operands, at least 2 * host_bytes: what is measured walks through them, past the caches */
     int64_t row_bytes;    /* of each of three buffers, for the rows of products and attention, and for unpacked weights */
     const void *
@@ -54,8 +55,11 @@ struct gpu_bench_options {
     int samples;
 };
 
+/* Pageable memory is copied by the driver, or, up only, as a run does it: through a pinned buffer of its own. */
+enum gpu_host_memory { GPU_PAGEABLE, GPU_PINNED, GPU_STAGED };
+
 struct gpu_copy {
-    bool pinned;   /* the host's memory; else pageable */
+    enum gpu_host_memory host;
     bool up, down; /* to the device, from it, or both at once */
     int64_t bytes; /* of a transfer */
 };
@@ -71,7 +75,7 @@ struct gpu_attend {
     int64_t sequences, tokens, first; /* as gpu_attention of executor/cuda/kernels.h */
 };
 
-#define GPU_TOOLS_VERSION 2
+#define GPU_TOOLS_VERSION 3
 
 struct gpu_tools {
     int version; /* GPU_TOOLS_VERSION */

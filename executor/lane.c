@@ -5,6 +5,11 @@ enum status lane_copy(const struct lane *l, void *dst, const void *src, int64_t 
     return l->backend->copy(l->unit, l->queue, dst, src, 1, bytes, bytes, err);
 }
 
+enum status lane_copy_pageable(const struct lane *l, void *dst, const void *src, int64_t bytes, struct error *err)
+{
+    return l->backend->copy_pageable(l->unit, l->queue, dst, src, bytes, err);
+}
+
 enum status lane_wait(const struct lane *l, struct error *err)
 {
     enum status s = l->backend->mark(l->unit, l->queue, 0, err);

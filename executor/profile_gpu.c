@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "executor/profile_rounds.h"
+#include "model/placement.h"
 
 struct size {
     int64_t hidden;                   /* width of the layer whose products and attention are measured */
@@ -38,6 +39,7 @@ enum status profile_gpu_open(struct profile_gpu **out, const struct profile_opti
     enum status s = g->tools->describe(0, &g->device, err);
     g->size = g->device.compute.major > 0 ? FULL : SMALL;
     struct gpu_bench_options bo = {.host_bytes = g->size.host_bytes,
+                                   .upload_bytes = UPLOAD_BYTES,
                                    .device_bytes = g->size.device_bytes,
                                    .row_bytes = 4 * g->size.hidden * 4 *
                                                 (g->size.rows_most > g->size.hidden ? g->size.rows_most : g->size.hidden),
@@ -56,29 +58,32 @@ void profile_gpu_close(struct profile_gpu *g)
 /* -- the link ------------------------------------------------------------------------------------------------------------ */
 
 /* The rate of each direction. */
-static enum status copy_rate(struct profile_gpu *g, bool pinned, bool up, bool down, int64_t bytes, double *rate,
+static enum status copy_rate(struct profile_gpu *g, enum gpu_host_memory host, bool up, bool down, int64_t bytes, double *rate,
                              struct error *err)
 {
-    struct gpu_copy c = {pinned, up, down, bytes};
+    struct gpu_copy c = {host, up, down, bytes};
     double seconds;
     enum status s = g->tools->copy(g->bench, &c, &seconds, err);
     *rate = s == STATUS_OK ? (double)bytes / seconds : 0;
     return s;
 }
 
-static enum status direction(struct profile_gpu *g, bool up, struct curve *mean, struct tally *t, int round, struct error *err)
+/* `t` may be NULL. */
+static enum status direction(struct profile_gpu *g, enum gpu_host_memory host, bool up, struct curve *mean, struct tally *t,
+                             int round, struct error *err)
 {
     struct curve one = {.n = 0};
     enum status s = STATUS_OK;
     for (int64_t bytes = g->size.host_bytes >> 14; bytes <= g->size.host_bytes && s == STATUS_OK; bytes *= 4) {
         double rate;
-        s = copy_rate(g, true, up, !up, bytes, &rate, err);
+        s = copy_rate(g, host, up, !up, bytes, &rate, err);
         curve_add(&one, (double)bytes, rate);
     }
     if (s != STATUS_OK)
         return s;
     curve_blend(mean, &one, round);
-    tally_count(t, curve_level(&one, (double)(g->size.host_bytes >> 4)));
+    if (t)
+        tally_count(t, curve_level(&one, (double)(g->size.host_bytes >> 4)));
     return STATUS_OK;
 }
 
@@ -86,19 +91,20 @@ static enum status direction(struct profile_gpu *g, bool up, struct curve *mean,
 static enum status together(struct profile_gpu *g, int round, struct error *err)
 {
     const struct {
-        bool pinned, up, down;
+        enum gpu_host_memory host;
+        bool up, down;
         double *mean;
-    } cases[] = {{true, true, false, &g->rates.up},
-                 {true, false, true, &g->rates.down},
-                 {true, true, true, &g->rates.both},
-                 {false, true, false, &g->rates.pageable_up},
-                 {false, false, true, &g->rates.pageable_down},
-                 {false, true, true, &g->rates.pageable_both}};
+    } cases[] = {{GPU_PINNED, true, false, &g->rates.up},
+                 {GPU_PINNED, false, true, &g->rates.down},
+                 {GPU_PINNED, true, true, &g->rates.both},
+                 {GPU_PAGEABLE, true, false, &g->rates.pageable_up},
+                 {GPU_PAGEABLE, false, true, &g->rates.pageable_down},
+                 {GPU_PAGEABLE, true, true, &g->rates.pageable_both}};
     enum status s = STATUS_OK;
     g->rates.bytes = g->size.host_bytes / 4;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0] && s == STATUS_OK; i++) {
         double rate;
-        s = copy_rate(g, cases[i].pinned, cases[i].up, cases[i].down, g->rates.bytes, &rate, err);
+        s = copy_rate(g, cases[i].host, cases[i].up, cases[i].down, g->rates.bytes, &rate, err);
         if (s == STATUS_OK)
             rate_blend(cases[i].mean, rate, round);
     }
@@ -208,9 +214,11 @@ enum status profile_gpu_round(struct profile_gpu *g, struct hardware *hw, int ro
     struct compute *unit = &hw->compute[0];
     double sum = 0;
     int n = 0;
-    enum status s = direction(g, true, &l->read_bytes_per_s, &g->read, round, err);
+    enum status s = direction(g, GPU_PINNED, true, &l->read_bytes_per_s, &g->read, round, err);
     if (s == STATUS_OK)
-        s = direction(g, false, &l->write_bytes_per_s, &g->write, round, err);
+        s = direction(g, GPU_PINNED, false, &l->write_bytes_per_s, &g->write, round, err);
+    if (s == STATUS_OK)
+        s = direction(g, GPU_STAGED, true, &l->pageable_read_bytes_per_s, NULL, round, err);
     if (s == STATUS_OK)
         s = together(g, round, err);
     if (s == STATUS_OK)

@@ -25,7 +25,7 @@ struct link_queue {
 
 /* What lies in the workspace of a tier: model/placement.h, struct workspace. */
 struct workspace_view {
-    char *lookup, *unit;
+    char *lookup, *upload, *unit;
     float *near, *logits;
     struct workspace part;
 };
@@ -264,10 +264,12 @@ static enum status take_tier(struct runner *r, int t, struct error *err)
     const struct memory *m = memory_of(r, t);
     bool disk = t == set->hardware->n_tiers - 1;
     arena_init(&r->arena[t], set->hardware->tier[t].name, set->hardware->tier[t].capacity_bytes);
-    enum status s = m ? arena_reserve(&r->arena[t], m, placement_peak(set->placement, t), err) : STATUS_OK;
+    enum status s = m ? arena_reserve(&r->arena[t], m, placement_block(set->placement, t), err) : STATUS_OK;
     for (int g = 0; g < REGION_COUNT && s == STATUS_OK; g++) {
         void *base = NULL;
-        s = arena_take(&r->arena[t], region_name(g), set->placement->region_bytes[t][g], disk ? NULL : &base, err);
+        s = (placement_pageable(set->placement, t, g) ? arena_take_plain : arena_take)(&r->arena[t], region_name(g),
+                                                                                       set->placement->region_bytes[t][g],
+                                                                                       disk ? NULL : &base, err);
         r->region[t][g] = base;
     }
     return s;
@@ -279,7 +281,8 @@ static void view_workspace(struct runner *r, int t)
     struct workspace_view *v = &r->workspace[t];
     v->part = workspace_of(set->arch, set->hardware, t, set->workload, set->policy);
     v->lookup = r->region[t][REGION_WORKSPACE];
-    v->unit = v->lookup + v->part.lookup_bytes;
+    v->upload = v->lookup + v->part.lookup_bytes;
+    v->unit = v->upload + v->part.upload_bytes;
     v->near = (float *)(v->unit + v->part.unit_bytes);
     v->logits = (float *)((char *)v->near + v->part.near_bytes);
 }
@@ -311,7 +314,9 @@ static enum status open_unit(struct runner *r, int unit, struct error *err)
                                 .workspace_bytes = v->part.unit_bytes,
                                 .rows = unit == 0 ? max64(rows, workspace_rows(&set->hardware->compute[unit],
                                                                                set->policy->gpu_batch_size, 1))
-                                                  : 0};
+                                                  : 0,
+                                .upload = r->host->upload,
+                                .upload_bytes = r->host->part.upload_bytes};
     return r->backend[unit]->open(&r->unit[unit], &o, err);
 }
 

@@ -103,15 +103,19 @@ bool builder_attends(const struct builder *b, const struct turn *t)
 
 /* -- weights ---------------------------------------------------------------------------------------------------------- */
 
-int64_t builder_weight_bytes(const struct builder *b, const struct turn *t, int link, int part)
+int64_t builder_weight_bytes(const struct builder *b, const struct turn *t, int link, int part, int64_t *pageable)
 {
     struct weight_piece piece[WEIGHT_PIECES_MAX];
     int n = placement_pieces(b->pl, b->a, t->layer, link, piece);
     int64_t step = format_row_step(b->pl->weights), sum = 0;
+    *pageable = 0;
     for (int i = 0; i < n; i++) {
         int64_t begin, end, cols = b->a->layer[t->layer].tensor[piece[i].tensor].cols;
         weight_part_rows(&piece[i], step, part, b->parts, &begin, &end);
-        sum += format_matrix_bytes(b->pl->weights, end - begin, cols);
+        int64_t bytes = format_matrix_bytes(b->pl->weights, end - begin, cols);
+        sum += bytes;
+        if (piece[i].home == link + 1 && piece[i].home == b->pl->pageable)
+            *pageable += bytes;
     }
     return sum;
 }
@@ -122,7 +126,7 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
     int slot = (int)(t->visit % b->prefetch);
     int32_t below = NONE;
     for (int link = b->links - 1; link >= 0; link--) {
-        int64_t bytes = builder_weight_bytes(b, t, link, part);
+        int64_t pageable, bytes = builder_weight_bytes(b, t, link, part, &pageable);
         int32_t deps[PARTS_MAX + 2], n = 0;
         if (bytes == 0)
             continue;
@@ -133,6 +137,7 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
             deps[n++] = b->ring_load[slot][link - 1][b->parts - 1];
         struct op load = builder_transfer(b, t, OP_LOAD_WEIGHTS, link, bytes);
         load.part = (int16_t)part;
+        load.pageable = pageable;
         below = builder_emit(b, load, deps, n);
         b->ring_load[slot][link][part] = below;
     }

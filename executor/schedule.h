@@ -54,8 +54,9 @@ struct op {
     int16_t slot;        /* weight ring slot */
     int16_t cache_slot, hidden_slot;
     int32_t step, layer, batch;
-    int64_t bytes; /* of a transfer or a staging copy */
-    double flops;  /* of a computation */
+    int64_t bytes;    /* of a transfer or a staging copy */
+    int64_t pageable; /* of these, out of pageable memory: OP_LOAD_WEIGHTS */
+    double flops;     /* of a computation */
     int n_deps;
     int32_t dep[OP_DEPS_MAX];
 };

@@ -39,12 +39,12 @@ struct builder {
 /* Appends an operation that waits for those of deps (n) that are not NONE; returns its number. */
 int32_t builder_emit(struct builder *b, struct op op, const int32_t *deps, int n);
 
-/* Operations of a turn, still without dependencies. The bytes that cross `link` for it: its layer's weights, of `tokens` tokens of cache, its
+/* Operations of a turn, still without dependencies. The bytes that cross `link` for it: its layer's weights (*pageable of them out of pageable memory), of `tokens` tokens of cache, its
  * hidden states. */
 struct op builder_transfer(const struct builder *b, const struct turn *t, enum op_kind kind, int link, int64_t bytes);
 enum op_kind builder_kind(const struct builder *b, const struct turn *t); /* of its whole computation */
 struct op builder_compute(const struct builder *b, const struct turn *t, enum op_kind kind, int unit);
-int64_t builder_weight_bytes(const struct builder *b, const struct turn *t, int link, int part);
+int64_t builder_weight_bytes(const struct builder *b, const struct turn *t, int link, int part, int64_t *pageable);
 int64_t builder_cache_bytes(const struct builder *b, const struct turn *t, int link, int64_t tokens);
 int64_t builder_hidden_bytes(const struct builder *b, const struct turn *t, int link);
 double builder_flops(const struct builder *b, const struct turn *t);

@@ -21,9 +21,10 @@ static int32_t add(struct waiting *w, struct op op, int32_t before)
 
 static int64_t bytes_of(const struct builder *b, const struct turn *t, enum op_kind kind, int link)
 {
+    int64_t none; /* OP_STAGE has what is pageable */
     switch (kind) {
     case OP_LOAD_WEIGHTS:
-        return builder_weight_bytes(b, t, link, 0);
+        return builder_weight_bytes(b, t, link, 0, &none);
     case OP_LOAD_CACHE:
         return builder_cache_bytes(b, t, link, step_first_token(b->w, t->step));
     case OP_STORE_CACHE:

@@ -384,7 +384,8 @@ enum status weights_load(const struct weights *w, const struct op *op, const str
         } else {
             const char *src =
                 p->home == at + 1 ? h->memory[p->home] : piece_above(w, op->layer, p->tensor, p->home, at + 1, op->slot);
-            s = lane_copy(lane, dst, src + from, bytes, err);
+            s = (p->home == at + 1 && p->home == w->pl->pageable ? lane_copy_pageable : lane_copy)(lane, dst, src + from, bytes,
+                                                                                                   err);
         }
     }
     return s == STATUS_OK && reads ? io_submit(io, extent, reads, job, err) : s;

@@ -38,13 +38,22 @@ struct span {
     double low, high;
 };
 
+static double at_rate_s(const struct curve *rate, double latency_s, double bytes, double transfers, double low, double high)
+{
+    return bytes > 0 ? transfers * latency_s + bytes / curve_best(rate, low, high) : 0;
+}
+
 double cost_transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, double low, double high)
 {
     const struct link *l = &hw->link[link];
-    if (bytes <= 0)
-        return 0;
-    return transfers * (write ? l->write_latency_s : l->read_latency_s) +
-           bytes / curve_best(write ? &l->write_bytes_per_s : &l->read_bytes_per_s, low, high);
+    return write ? at_rate_s(&l->write_bytes_per_s, l->write_latency_s, bytes, transfers, low, high)
+                 : at_rate_s(&l->read_bytes_per_s, l->read_latency_s, bytes, transfers, low, high);
+}
+
+double cost_pageable_s(const struct hardware *hw, int link, double bytes, double transfers, double low, double high)
+{
+    const struct link *l = &hw->link[link];
+    return at_rate_s(&l->pageable_read_bytes_per_s, l->read_latency_s, bytes, transfers, low, high);
 }
 
 double cost_transfer_s(const struct hardware *hw, int link, bool write, double bytes)
@@ -165,6 +174,7 @@ struct build {
     const struct policy *p, *high; /* smallest sizes and the switches; largest sizes */
     enum format weights, cache;
     enum format products, attended; /* what the first unit works on: 16 bits where a runtime expands 4 first */
+    int pageable;                   /* the tier whose weights are in pageable memory, or -1 */
     double block, placed_bytes;
     double visible, visible_most; /* mean tokens in the cache over the decode steps: the least, the most in the box */
     double batches;               /* fewest batches that `block` sequences take: the number of batches, at a point */
@@ -193,7 +203,10 @@ static void add_traffic(struct build *b, enum phase ph, enum tensor_class cl, in
         struct span pad = home == b->hw->n_tiers - 1 ? padding : NO_PADDING, padded = {size.low * pad.low, size.high * pad.high};
         for (int link = at; link < home; link++) {
             int r = write ? resource_link_write(link) : resource_link_read(link);
-            b->c->busy[ph][r].coef[cl][home] += transfers_s(b->hw, link, write, bytes * pad.low, transfers, padded);
+            bool pageable = cl == CLASS_WEIGHT && link == home - 1 && home == b->pageable;
+            b->c->busy[ph][r].coef[cl][home] +=
+                pageable ? cost_pageable_s(b->hw, link, bytes * pad.low, transfers, padded.low, padded.high)
+                         : transfers_s(b->hw, link, write, bytes * pad.low, transfers, padded);
         }
     }
 }
@@ -413,6 +426,11 @@ static void add_memory(struct build *b, struct form peak[TIERS_MAX])
 
 static enum status check_rates(const struct build *b, struct error *err)
 {
+    if (b->pageable > 0 && b->hw->link[b->pageable - 1].pageable_read_bytes_per_s.n == 0)
+        return error_set(err, STATUS_INVALID,
+                         "hardware %s: the link between %s and %s has no pageable_read rate, which the policy's pageable weights "
+                         "need",
+                         b->hw->name, b->hw->tier[b->pageable - 1].name, b->hw->tier[b->pageable].name);
     for (int i = 0; i < b->a->n_layers; i++) /* the embedding multiplies in f32, whatever the weights are */
         if (b->a->layer[i].kind == LAYER_EMBED && layer_tensor(&b->a->layer[i], ROLE_PROJECT_IN) &&
             b->hw->compute[0].matmul[FORMAT_F32].n == 0)
@@ -512,6 +530,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
                       .high = high,
                       .weights = policy_weight_format(low, a),
                       .cache = policy_cache_format(low, &hw->compute[0]),
+                      .pageable = pageable_tier(hw, low),
                       .block = (double)policy_block(low),
                       .batches = (double)policy_block(low) / high->gpu_batch_size,
                       .passes = (double)policy_block(low) / most,

@@ -119,6 +119,8 @@ double cost_transfer_s(const struct hardware *hw, int link, bool write, double b
 double cost_transfers_s(const struct hardware *hw, int link, bool write, double bytes, double transfers, double low, double high);
 /* What the disk needs for the bytes that the page cache serves of a pass's reads; 0: there is none. */
 double cost_page_cache_s(const struct hardware *hw);
+/* The same up over the link for what lies in pageable memory of its lower tier (hardware.h, pageable_read). */
+double cost_pageable_s(const struct hardware *hw, int link, double bytes, double transfers, double low, double high);
 /* Seconds to copy `bytes` of pageable memory into a pinned buffer (hardware.h, struct runtime), low to high at a time. */
 double cost_staging_s(const struct hardware *hw, double bytes, double low, double high);
 /* Seconds on `unit` for one layer over `sequences` sequences of `tokens` new tokens each, `visible` tokens in the cache at the

@@ -22,15 +22,18 @@ static struct form *add(struct cost *c, enum phase ph, int row, int cause)
 
 /* Nothing computes before the first layer's weights are there. They come in as many parts as there are batches, each going up as soon as it
  * has arrived, so the lowest link carries all of them and the ones above it the last part. One step in `steps` is the first. */
-static void first_weights(struct cost *c, const struct arch *a, const struct hardware *hw, enum format weights, int parts,
-                          double steps)
+static void first_weights(struct cost *c, const struct arch *a, const struct hardware *hw, const struct policy *p, double steps)
 {
     const struct layer *l = first_of(a, LAYER_ATTENTION);
-    double bytes = l ? (double)layer_placed_bytes(l, weights) : 0;
+    double bytes = l ? (double)layer_placed_bytes(l, policy_weight_format(p, a)) : 0;
+    int parts = p->num_gpu_batches, pageable = pageable_tier(hw, p);
     for (int link = 0; link + 1 < hw->n_tiers; link++) {
         struct form *wait = add(c, PHASE_PREFILL, resource_compute(hw, 0), resource_link_read(link));
-        for (int home = link + 1; home < hw->n_tiers; home++)
-            wait->coef[CLASS_WEIGHT][home] = cost_transfer_s(hw, link, false, bytes) / (link == home - 1 ? 1 : parts) / steps;
+        for (int home = link + 1; home < hw->n_tiers; home++) {
+            double s = home == pageable && link == home - 1 ? cost_pageable_s(hw, link, bytes, 1, bytes, bytes)
+                                                            : cost_transfer_s(hw, link, false, bytes);
+            wait->coef[CLASS_WEIGHT][home] = s / (link == home - 1 ? 1 : parts) / steps;
+        }
     }
 }
 
@@ -92,7 +95,7 @@ static void diagonal_build(struct cost *c, const struct arch *a, const struct ha
 {
     struct stream_sum sum[PHASE_COUNT];
     stream_count(w, p, sum);
-    first_weights(c, a, hw, policy_weight_format(p, a), p->num_gpu_batches, sum[0].passes);
+    first_weights(c, a, hw, p, sum[0].passes);
     for (int ph = 0; ph < PHASE_COUNT && p->attention_near_cache; ph++) {
         double all = sum[ph].passes * p->gpu_batch_size, decoding = sum[ph].decoding / all;
         if (decoding > 0) /* where fewer than one decode, there are passes without */
@@ -109,7 +112,7 @@ void fill_build(struct cost *c, const struct arch *a, const struct hardware *hw,
         diagonal_build(c, a, hw, w, p);
         return;
     }
-    first_weights(c, a, hw, policy_weight_format(p, a), p->num_gpu_batches, 1);
+    first_weights(c, a, hw, p, 1);
     if (p->attention_near_cache && w->gen_tokens > 1)
         near_chain(c, a, hw, w, p, PHASE_DECODE, (struct company){row ? 1 : k, 0, row ? k : 1, visible});
 }

@@ -194,6 +194,13 @@ static void scale_curve(struct curve *c, double factor)
         c->y[i] *= factor;
 }
 
+void link_scale(struct link *l, bool write, double factor)
+{
+    scale_curve(write ? &l->write_bytes_per_s : &l->read_bytes_per_s, factor);
+    if (!write)
+        scale_curve(&l->pageable_read_bytes_per_s, factor);
+}
+
 static void scale_compute(struct compute *u, double factor)
 {
     for (int f = 0; f < FORMAT_COUNT; f++) {
@@ -213,7 +220,7 @@ static int scale_named(struct hardware *hw, const char *wanted, double factor)
         for (int write = 0; write < 2; write++) {
             snprintf(name, sizeof name, "%s->%s", hw->tier[write ? i : i + 1].name, hw->tier[write ? i + 1 : i].name);
             if (strcmp(name, wanted) == 0) {
-                scale_curve(write ? &hw->link[i].write_bytes_per_s : &hw->link[i].read_bytes_per_s, factor);
+                link_scale(&hw->link[i], write, factor);
                 found++;
             }
         }

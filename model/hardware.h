@@ -44,7 +44,9 @@ struct tier {
 struct link {
     struct curve read_bytes_per_s;  /* lower -> upper, by bytes of one transfer */
     struct curve write_bytes_per_s; /* upper -> lower */
-    double read_latency_s;          /* added once per transfer */
+    struct curve
+        pageable_read_bytes_per_s; /* up out of memory that is not page-locked, through a pinned buffer; n == 0: not known */
+    double read_latency_s;         /* added once per transfer */
     double write_latency_s;
     double read_spread, write_spread; /* of the rates from one time to another, see below */
 };
@@ -112,6 +114,9 @@ int resource_compute(const struct hardware *hw, int unit);
 int resource_count(const struct hardware *hw);
 const char *resource_name(const struct hardware *hw, int resource, char buf[40]); /* "disk->ram", "ram->disk", "cpu compute" */
 int hardware_resource(const struct hardware *hw, const char *name);               /* the resource of that name, or -1 */
+
+/* Multiplies all bandwidths of one direction. */
+void link_scale(struct link *l, bool write, double factor);
 
 /* Parses "gpu=16GiB" and narrows that tier; an unknown tier, or more than the profile has, is an error. */
 enum status hardware_budget(struct hardware *hw, const char *text, struct error *err);

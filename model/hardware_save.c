@@ -60,6 +60,8 @@ static void print_links(FILE *out, const struct hardware *hw, const char *source
         fprintf(out, "    {\n      \"upper\": \"%s\", \"lower\": \"%s\",\n", hw->tier[i].name, hw->tier[i + 1].name);
         print_size_curve(out, "read", &l->read_bytes_per_s);
         print_size_curve(out, "write", &l->write_bytes_per_s);
+        if (l->pageable_read_bytes_per_s.n > 0)
+            print_size_curve(out, "pageable_read", &l->pageable_read_bytes_per_s);
         fprintf(out, "      \"read_latency\": \"%s\",\n", quantity(l->read_latency_s, UNIT_SECONDS, latency));
         fprintf(out, "      \"write_latency\": \"%s\",\n", quantity(l->write_latency_s, UNIT_SECONDS, latency));
         print_spread(out, "read_spread", l->read_spread);

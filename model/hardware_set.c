@@ -155,6 +155,8 @@ void hardware_field_put(struct hardware *hw, const struct hardware_field *f, dou
         hw->compute[f->index].workspace_bytes = (int64_t)floor(value);
         break;
     case FIELD_RATE:
+        link_scale(&hw->link[f->index], f->write, value / highest(field_curve(hw, f)));
+        break;
     case FIELD_MATMUL:
         c = field_curve(hw, f);
         factor = value / highest(c);

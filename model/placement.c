@@ -64,6 +64,12 @@ int host_tier(const struct hardware *hw)
     return t;
 }
 
+int pageable_tier(const struct hardware *hw, const struct policy *p)
+{
+    int host = host_tier(hw);
+    return p->pageable_weights && host > 0 && !hardware_waits(hw) ? host : -1;
+}
+
 /* Room for the token vectors of a look-up, 1 MiB at a time, and to sort a row of logits. Beside a device this is also where files are read
  * into and packed by a few threads; the host's own unit leaves more than that. */
 static int64_t lookup_bytes(const struct arch *a, bool beside_device)
@@ -104,6 +110,7 @@ struct workspace workspace_of(const struct arch *a, const struct hardware *hw, i
     if (tier == host_tier(hw)) {
         s.lookup_bytes = lookup_bytes(a, tier > 0);
         s.logits_bytes = policy_block(p) * a->vocab * 4;
+        s.upload_bytes = tier == pageable_tier(hw, p) ? UPLOAD_BYTES : 0;
     }
     if (tier == 0)
         s.unit_bytes = (hw->compute[0].whole_batch ? whole_batch_bytes(a, w, p) : layer_bytes(a, &hw->compute[0], w, p)) +
@@ -117,7 +124,7 @@ struct workspace workspace_of(const struct arch *a, const struct hardware *hw, i
 
 int64_t workspace_bytes(const struct workspace *s)
 {
-    return s->lookup_bytes + s->unit_bytes + s->near_bytes + s->logits_bytes;
+    return s->lookup_bytes + s->upload_bytes + s->unit_bytes + s->near_bytes + s->logits_bytes;
 }
 
 int64_t largest_layer_bytes(const struct arch *a, enum format weights)
@@ -379,6 +386,7 @@ enum status placement_new(struct placement *out, const struct arch *a, const str
                               .batch_size = p->gpu_batch_size,
                               .weights = policy_weight_format(p, a),
                               .cache = policy_cache_format(p, &hw->compute[0]),
+                              .pageable = pageable_tier(hw, p),
                               .prompt_tokens = w->prompt_tokens,
                               .cache_tokens = cache_tokens(w),
                               .paged = p->schedule == SCHEDULE_DIAGONAL,
@@ -428,6 +436,19 @@ int64_t placement_peak(const struct placement *pl, int tier)
     int64_t sum = 0;
     for (int r = 0; r < REGION_COUNT; r++)
         sum += pl->region_bytes[tier][r];
+    return sum;
+}
+
+bool placement_pageable(const struct placement *pl, int tier, enum region r)
+{
+    return tier == pl->pageable && r == REGION_WEIGHTS;
+}
+
+int64_t placement_block(const struct placement *pl, int tier)
+{
+    int64_t sum = 0;
+    for (int r = 0; r < REGION_COUNT; r++)
+        sum += placement_pageable(pl, tier, (enum region)r) ? 0 : pl->region_bytes[tier][r];
     return sum;
 }
 

@@ -48,6 +48,7 @@ int64_t workspace_rows(const struct compute *unit, int64_t sequences, int64_t to
  * into and the next tokens are chosen in. */
 struct workspace {
     int64_t lookup_bytes; /* token vectors on their way from the table, and one row of logits to be sampled */
+    int64_t upload_bytes; /* pinned, beside pageable weights: these go up through it */
     int64_t unit_bytes;   /* of the tier's compute unit: intermediate results of the largest layer, and its fixed scratch */
     int64_t near_bytes;   /* attention near the cache: queries, keys and values of two batches, the same on tiers 0 and 1 */
     int64_t logits_bytes; /* of the block */
@@ -55,7 +56,11 @@ struct workspace {
 struct workspace workspace_of(const struct arch *a, const struct hardware *hw, int tier, const struct workload *w,
                               const struct policy *p);
 int64_t workspace_bytes(const struct workspace *s);
-int host_tier(const struct hardware *hw);                               /* the first that is no device's */
+int host_tier(const struct hardware *hw); /* the first that is no device's */
+/* The tier whose weights the policy has in pageable memory: the host's beside a device; -1: none. A runtime that waits has rates of its own
+ * for such weights (turns.h). */
+int pageable_tier(const struct hardware *hw, const struct policy *p);
+#define UPLOAD_BYTES (8LL << 20) /* of the buffer that pageable weights go up through, half by half */
 int64_t largest_layer_bytes(const struct arch *a, enum format weights); /* placed bytes of the largest layer */
 
 /* -- the placement -------------------------------------------------------------------------------------------------- */
@@ -70,6 +75,7 @@ struct placement {
     int64_t layer_cache_tokens;                   /* cache of all batches of a layer on a tier, in tokens of one batch */
     int64_t entering_most;                        /* batches whose whole prompt's hidden states are there at once */
     enum format weights, cache;
+    int pageable; /* the tier whose weights are in pageable memory, or -1 */
     int64_t prompt_tokens, cache_tokens, hidden_row_bytes;
     struct row_cut *cut;   /* (n_layers, LAYER_TENSORS_MAX), absolute rows; only placed tensors */
     int32_t *cache_count;  /* (n_layers, n_batches, TIERS_MAX): sequences by tier; the batch's first ones are on tier 0 */
@@ -85,6 +91,8 @@ enum status placement_new(struct placement *out, const struct arch *a, const str
                           const struct policy *p, struct error *err);
 void placement_free(struct placement *pl);                    /* a zeroed struct is fine */
 int64_t placement_peak(const struct placement *pl, int tier); /* sum of the tier's regions */
+bool placement_pageable(const struct placement *pl, int tier, enum region r);
+int64_t placement_block(const struct placement *pl, int tier); /* the peak without what is in pageable memory */
 /* STATUS_DOES_NOT_FIT with tier, bytes needed, available and missing if a tier's regions exceed its capacity. */
 enum status placement_check(const struct placement *pl, const struct hardware *hw, struct error *err);
 

@@ -34,7 +34,7 @@ struct policy {
     bool overlap;          /* false: one operation at a time */
     int prefetch;          /* weight ring, in units of the largest layer visit: >= 1, 3 by default */
     bool whole_tensors;    /* each matrix of the weights whole on one tier, as FlexGen gives them out; false: cut by rows */
-    bool pageable_weights; /* weights on a host tier are not page-locked: a runtime that waits copies them once more (turns.h) */
+    bool pageable_weights; /* weights on the host's tier beside a device are not page-locked (placement.h; turns.h) */
 };
 
 void policy_default(struct policy *p, int n_tiers); /* all on tier 0, 1x1, 16 bits, zig-zag, overlap */

@@ -179,9 +179,10 @@ static inline void every_placement(const char *model, const struct backend *back
         struct policy p = placed_policy(c, &hw);
         struct outcome o;
         struct error err = {0};
-        char what[128];
-        snprintf(what, sizeof what, "%s, %d tiers, %s, %dx%d, %s%s", model, c->n_tiers, c->percent, c->batch, c->batches,
-                 schedule_name(c->schedule), c->near ? ", near the cache" : "");
+        char what[160];
+        p.pageable_weights = i % 2; /* which nothing but the memory's kind depends on */
+        snprintf(what, sizeof what, "%s, %d tiers, %s, %dx%d, %s%s%s", model, c->n_tiers, c->percent, c->batch, c->batches,
+                 schedule_name(c->schedule), c->near ? ", near the cache" : "", p.pageable_weights ? ", pageable weights" : "");
         cr_assert_eq(run_fixture(&f, &hw, &p, backend, &o, NULL, &err), STATUS_OK, "%s: %s", what, err.text);
         assert_same_tokens(&f, &o, what);
         cr_assert_eq(o.logits, expected_logits(&f), "%s: %lld logits were compared", what, (long long)o.logits);

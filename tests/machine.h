@@ -40,7 +40,9 @@ static inline struct hardware test_machine(int n_tiers, const char *math)
         hw.tier[t].kind = t == n_tiers - 1 ? TIER_DISK : n_tiers == 3 && t == 0 ? TIER_DEVICE : TIER_HOST;
         hw.tier[t].capacity_bytes = 1LL << 30;
         if (t < n_tiers - 1)
-            hw.link[t] = (struct link){.read_bytes_per_s = flat(1e9), .write_bytes_per_s = flat(1e9)};
+            hw.link[t] = (struct link){.read_bytes_per_s = flat(1e9),
+                                       .write_bytes_per_s = flat(1e9),
+                                       .pageable_read_bytes_per_s = flat(0.3e9)};
     }
     hw.compute[0] = test_unit(n_tiers == 3 ? "device" : "cpu", 0, math);
     if (n_tiers == 3)

@@ -42,6 +42,42 @@ static bool is_mapped(const void *base)
     return mincore((void *)(uintptr_t)base, 1, &resident) == 0;
 }
 
+static int64_t blocks_given;
+static enum status take_block(int64_t bytes, void **base, struct error *err)
+{
+    *base = NULL;
+    return posix_memalign(base, ARENA_ALIGN, (size_t)bytes) == 0 ? STATUS_OK : error_set(err, STATUS_RUNTIME, "none");
+}
+static void give_block(void *base)
+{
+    blocks_given++;
+    free(base);
+}
+
+/* 8 + 4 KiB in a block and 3 MiB beside it: all of it counts, the block has room for what is carved alone. */
+Test(arena, what_is_plain_lies_beside_the_block)
+{
+    const struct memory memory = {take_block, give_block};
+    struct arena a;
+    struct error err = {0};
+    char *carved, *plain, *last;
+
+    arena_init(&a, "cpu", 4 * MIB);
+    cr_assert_eq(arena_reserve(&a, &memory, 12 << 10, &err), STATUS_OK, "%s", err.text);
+    take_ok(&a, "ring", 8 << 10, (void **)&carved);
+    cr_assert_eq(arena_take_plain(&a, "weights", 3 * MIB, (void **)&plain, &err), STATUS_OK, "%s", err.text);
+    take_ok(&a, "cache", 4 << 10, (void **)&last);
+    cr_assert_eq(last - carved, 8 << 10);
+    cr_assert(plain >= last + (4 << 10) || plain + 3 * MIB <= carved);
+    memset(plain, 1, (size_t)(3 * MIB));
+    cr_assert_eq(a.peak_bytes, 3 * MIB + (12 << 10));
+    cr_assert_eq(arena_take_plain(&a, "more", MIB, (void **)&plain, &err), STATUS_DOES_NOT_FIT);
+    arena_release(&a, "weights");
+    cr_assert_eq(a.used_bytes, 12 << 10);
+    arena_free(&a);
+    cr_assert_eq(blocks_given, 1);
+}
+
 Test(arena, a_region_is_zeroed_aligned_writable_and_given_back)
 {
     const int64_t sizes[] = {1, 4095, 4096, 4097, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 5 * MIB + 123};

@@ -238,7 +238,7 @@ Test(clock, sharing_keeps_the_order_and_loses_no_work)
 
 /* Rates that do not depend on the size, no latency: a resource is busy as long as the table says, but for rows and sequences that
  * are whole and sectors that are full. */
-static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind, double page_cache_bytes)
+static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind, double page_cache_bytes, bool pageable)
 {
     struct arch a = {0};
     struct hardware hw = test_machine(3, "bf16");
@@ -261,6 +261,7 @@ static void assert_busy(const char *percent, bool near, bool overlap, enum sched
     p.attention_near_cache = near;
     p.overlap = overlap;
     p.schedule = kind;
+    p.pageable_weights = pageable;
     cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(cost_build(&cost, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
@@ -285,13 +286,16 @@ Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
     static const enum schedule_kind kinds[] = {SCHEDULE_ZIGZAG, SCHEDULE_ROW, SCHEDULE_DIAGONAL};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
         for (int overlap = 0; overlap < 2; overlap++) {
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 0);
-            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0);
-            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0);
-            assert_busy("0 50 0 100 100 0", true, overlap, kinds[k], 0);
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 0, false);
+            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0, false);
+            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0, false);
+            assert_busy("0 50 0 100 100 0", true, overlap, kinds[k], 0, false);
             assert_busy("0 0 0 0 0 0", false, overlap, kinds[k],
-                        700e6); /* of 2.5 GB of weights and up to 150 MB of cache a pass */
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 9e9);
+                        700e6, false); /* of 2.5 GB of weights and up to 150 MB of cache a pass */
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 9e9, false);
+            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0, true);
+            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0,
+                        true); /* what comes from the disk goes up from pinned memory */
         }
 }
 

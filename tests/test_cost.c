@@ -35,6 +35,47 @@ Test(cost, a_transfer_takes_its_latency_and_its_bytes_over_the_bandwidth)
     CLOSE(cost_transfer_s(&hw, 0, false, 0), 0.0);
 }
 
+/* 1.3 G weights of two bytes, all in the host's pageable memory, come up once a step: link 0 is busy bytes / 0.5 GB/s instead of bytes /
+ * 1 GB/s. What lives on the disk comes up out of the pinned ring, and the host's memory holds UPLOAD_BYTES more. */
+Test(cost, pageable_weights_come_up_at_a_rate_of_their_own)
+{
+    struct arch a = load("opt-1.3b");
+    struct hardware hw = test_machine(3, "f32");
+    struct workload w = {16, 4, 0};
+    struct policy p;
+    struct error err = {0};
+    const int up = resource_link_read(0);
+    policy_default(&p, 3);
+    struct cost pinned = build(&a, &hw, &w, &p);
+    p.pageable_weights = true;
+    struct cost unknown;
+    hw.link[0].pageable_read_bytes_per_s.n = 0;
+    cr_assert_eq(cost_build(&unknown, &a, &hw, &w, &p, &err), STATUS_INVALID);
+    cr_assert_str_eq(err.text,
+                     "hardware test: the link between device and ram has no pageable_read rate, which the policy's pageable "
+                     "weights need");
+    hw.link[0].pageable_read_bytes_per_s = flat(0.5e9);
+    struct cost c = build(&a, &hw, &w, &p);
+    for (int ph = 0; ph < PHASE_COUNT; ph++) {
+        CLOSE(c.busy[ph][up].coef[CLASS_WEIGHT][1], 2 * pinned.busy[ph][up].coef[CLASS_WEIGHT][1]);
+        CLOSE(c.busy[ph][up].coef[CLASS_WEIGHT][2], pinned.busy[ph][up].coef[CLASS_WEIGHT][2]);
+        CLOSE(c.busy[ph][up].coef[CLASS_CACHE][1], pinned.busy[ph][up].coef[CLASS_CACHE][1]);
+        CLOSE(c.peak[ph][1].base, pinned.peak[ph][1].base + UPLOAD_BYTES);
+        CLOSE(c.peak[ph][0].base, pinned.peak[ph][0].base);
+    }
+    cr_assert_eq(hardware_scale(&hw, "ram->device=2", &err), STATUS_OK, "%s", err.text);
+    struct cost faster = build(&a, &hw, &w, &p);
+    CLOSE(faster.busy[0][up].coef[CLASS_WEIGHT][1], c.busy[0][up].coef[CLASS_WEIGHT][1] / 2);
+    /* without a device there is nothing that memory must be pinned for */
+    struct hardware two = test_machine(2, "f32");
+    policy_default(&p, 2);
+    struct cost plain = build(&a, &two, &w, &p);
+    p.pageable_weights = true;
+    struct cost same = build(&a, &two, &w, &p);
+    cr_assert_eq(memcmp(&same, &plain, sizeof same), 0);
+    arch_free(&a);
+}
+
 Test(cost, an_mlp_layer_is_its_products_its_passes_and_its_launch)
 {
     struct arch a = load("opt-125m"); /* d = 768, f = 3072 */

@@ -80,6 +80,7 @@ static void same_hardware(const struct hardware *a, const struct hardware *b)
     for (int i = 0; i + 1 < a->n_tiers; i++) {
         same_curve(&a->link[i].read_bytes_per_s, &b->link[i].read_bytes_per_s);
         same_curve(&a->link[i].write_bytes_per_s, &b->link[i].write_bytes_per_s);
+        same_curve(&a->link[i].pageable_read_bytes_per_s, &b->link[i].pageable_read_bytes_per_s);
         same(a->link[i].read_latency_s, b->link[i].read_latency_s);
         same(a->link[i].write_latency_s, b->link[i].write_latency_s);
         same(a->link[i].read_spread, b->link[i].read_spread);
@@ -141,9 +142,13 @@ static struct hardware random_hardware(void)
         hw.tier[i].capacity_bytes = 1 + (int64_t)magnitude(0, 15);
     }
     for (int i = 0; i + 1 < hw.n_tiers; i++)
-        hw.link[i] = (struct link){random_curve(),    random_curve(),
-                                   magnitude(-7, -1), below(3) ? magnitude(-7, -1) : 0,
-                                   magnitude(-4, 0),  below(2) ? magnitude(-4, 0) : 0};
+        hw.link[i] = (struct link){random_curve(),
+                                   random_curve(),
+                                   below(2) ? random_curve() : (struct curve){.n = 0},
+                                   magnitude(-7, -1),
+                                   below(3) ? magnitude(-7, -1) : 0,
+                                   magnitude(-4, 0),
+                                   below(2) ? magnitude(-4, 0) : 0};
     hw.n_computes = hw.n_tiers > 2 ? 1 + below(2) : 1;
     for (int i = 0; i < hw.n_computes; i++)
         hw.compute[i] = random_compute(i);

@@ -33,6 +33,12 @@ static enum status copy(struct backend_state *b, int queue, void *dst, const voi
     return STATUS_OK;
 }
 
+/* No device: it is reached like any other. */
+static enum status copy_pageable(struct backend_state *b, int queue, void *dst, const void *src, int64_t bytes, struct error *err)
+{
+    return copy(b, queue, dst, src, 1, bytes, bytes, err);
+}
+
 static enum status nothing_to_wait_for(struct backend_state *b, int queue, int number, struct error *err)
 {
     (void)b;
@@ -352,6 +358,7 @@ const struct backend backend_cpu = {
     .open = backend_open,
     .close = backend_close,
     .copy = copy,
+    .copy_pageable = copy_pageable,
     .mark = nothing_to_wait_for,
     .wait = nothing_to_wait_for,
     .embed = layer_embed,

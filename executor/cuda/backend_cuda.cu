@@ -11,6 +11,7 @@
 #include "executor/cuda/blas.h"
 #include "executor/cuda/check.cuh"
 #include "executor/cuda/kernels.h"
+#include "executor/cuda/staging.h"
 
 extern "C" {
 #include "executor/backend_table.h"
@@ -36,6 +37,7 @@ struct backend_state {
     cudaEvent_t done[RESOURCES_MAX][2];
     cudaStream_t compute; /* one of them */
     struct blas *blas;
+    struct staging staging;
     struct gpu_heads heads;
     int processors;
     int64_t q_width, kv_width, qkv_width, inner_width, out_width;
@@ -91,8 +93,10 @@ static void backend_close(struct backend_state *b)
             if (b->done[i][k])
                 cudaEventDestroy(b->done[i][k]);
     }
-    if (b)
+    if (b) {
         blas_close(b->blas);
+        staging_close(&b->staging);
+    }
     for (int i = 0; b && i < RESOURCES_MAX; i++)
         if (b->stream[i])
             cudaStreamDestroy(b->stream[i]);
@@ -152,6 +156,8 @@ static enum status open_all(struct backend_state *b, const struct backend_option
     TRY(make_streams(b, err));
     b->compute = b->stream[o->queue];
     GPU(cudaDeviceGetAttribute(&b->processors, cudaDevAttrMultiProcessorCount, 0));
+    if (o->upload_bytes > 0)
+        TRY(staging_open(&b->staging, o->upload, o->upload_bytes, err));
     return blas_open(&b->blas, b->compute, b->scratch + b->scratch_bytes, blas_bytes, err);
 }
 
@@ -190,6 +196,11 @@ static enum status copy(struct backend_state *b, int queue, void *dst, const voi
         return GPU_TRY(err, cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDefault, b->stream[queue]));
     return GPU_TRY(err, cudaMemcpy2DAsync(dst, (size_t)stride, src, (size_t)stride, (size_t)bytes, (size_t)rows,
                                           cudaMemcpyDefault, b->stream[queue]));
+}
+
+static enum status copy_pageable(struct backend_state *b, int queue, void *dst, const void *src, int64_t bytes, struct error *err)
+{
+    return staging_copy(&b->staging, b->stream[queue], dst, src, bytes, err);
 }
 
 static enum status mark(struct backend_state *b, int queue, int number, struct error *err)
@@ -619,8 +630,8 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
 static const struct memory device = {device_take, device_give}, host = {host_take, host_give};
 
 static const struct backend backend_gpu = {
-    "cuda",      &device,         &host,     backend_open, backend_close, copy,        mark,     wait,
-    layer_embed, layer_attention, layer_mlp, layer_head,   near_qkv,      near_attend, near_out,
+    "cuda", &device,     &host,           backend_open, backend_close, copy,     copy_pageable, mark,
+    wait,   layer_embed, layer_attention, layer_mlp,    layer_head,    near_qkv, near_attend,   near_out,
 };
 
 extern "C" const struct backend_table ballast_backend = {BACKEND_TABLE_VERSION, &backend_gpu};

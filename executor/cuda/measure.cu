@@ -16,6 +16,7 @@
 #include "executor/cuda/check.cuh"
 #include "executor/cuda/device.cuh"
 #include "executor/cuda/measure.h"
+#include "executor/cuda/staging.h"
 
 enum { COPIES_MAX = 32, COPIES_MIN = 4, BLAS_BYTES = 32 << 20 };
 
@@ -25,7 +26,9 @@ struct gpu_bench {
     cudaEvent_t begin[2], end[2];
     char *operand, *x, *y, *unpacked; /* on the device; the last: weights that were 4-bit */
     char *pinned[2], *paged[2];       /* to copy from, and to */
-    volatile int *go;                 /* pinned: the held streams wait for it */
+    char *upload;                     /* pinned, of staged copies */
+    struct staging staging;
+    volatile int *go; /* pinned: the held streams wait for it */
     struct blas *blas;
     char *blas_workspace;
     int processors;
@@ -83,6 +86,10 @@ static enum status take_all(struct gpu_bench *b, struct error *err)
     if (s == STATUS_OK)
         s = take_pinned(&go, sizeof *b->go, "a flag", err);
     b->go = reinterpret_cast<volatile int *>(go);
+    if (s == STATUS_OK)
+        s = take_pinned(&b->upload, o->upload_bytes, "staging", err);
+    if (s == STATUS_OK)
+        s = staging_open(&b->staging, b->upload, o->upload_bytes, err);
     for (int i = 0; i < 2 && s == STATUS_OK; i++) {
         s = take_pinned(&b->pinned[i], o->host_bytes, "copies", err);
         if (s == STATUS_OK)
@@ -136,6 +143,8 @@ void gpu_bench_close(struct gpu_bench *b)
         cudaFreeHost(b->pinned[i]);
         free(b->paged[i]);
     }
+    staging_close(&b->staging);
+    cudaFreeHost(b->upload);
     cudaFreeHost(const_cast<int *>(b->go));
     cudaFree(b->operand);
     cudaFree(b->x);
@@ -147,8 +156,9 @@ void gpu_bench_close(struct gpu_bench *b)
 enum status gpu_bench_open(struct gpu_bench **out, const struct gpu_bench_options *o, struct error *err)
 {
     *out = nullptr;
-    if (o->samples < 1 || o->host_bytes < 1 || o->device_bytes < 2 * o->host_bytes)
-        return error_set(err, STATUS_INVALID, "measuring a GPU: expected a sample or more, and operands for two host buffers");
+    if (o->samples < 1 || o->host_bytes < 1 || o->upload_bytes < 2 || o->device_bytes < 2 * o->host_bytes)
+        return error_set(err, STATUS_INVALID,
+                         "measuring a GPU: expected a sample or more, a buffer to stage in, and operands for two host buffers");
     struct gpu_bench *b = new gpu_bench();
     b->o = *o;
     enum status s = GPU_TRY(err, cudaSetDevice(o->device));
@@ -226,16 +236,25 @@ static int copies(const struct gpu_bench *b, const struct gpu_copy *c)
     return (int)std::clamp(b->o.host_bytes / c->bytes, (int64_t)COPIES_MIN, (int64_t)COPIES_MAX);
 }
 
+static char *const *host_side(const struct gpu_bench *b, const struct gpu_copy *c)
+{
+    return c->host == GPU_PINNED ? b->pinned : b->paged;
+}
+
 /* Transfers 0..n-1 of one direction, side by side in the buffers while there is room. */
 static enum status queue_copies(struct gpu_bench *b, const struct gpu_copy *c, int i, struct error *err)
 {
-    char *const *host = c->pinned ? b->pinned : b->paged;
+    char *const *host = host_side(b, c);
     enum status s = STATUS_OK;
     for (int k = 0; k < copies(b, c) && s == STATUS_OK; k++) {
         const int64_t at = k % (b->o.host_bytes / c->bytes) * c->bytes;
         char *device = device_side(b, i) + at;
-        s = i == 0 ? GPU_TRY(err, cudaMemcpyAsync(device, host[0] + at, (size_t)c->bytes, cudaMemcpyHostToDevice, b->stream[0]))
-                   : GPU_TRY(err, cudaMemcpyAsync(host[1] + at, device, (size_t)c->bytes, cudaMemcpyDeviceToHost, b->stream[1]));
+        if (c->host == GPU_STAGED)
+            s = staging_copy(&b->staging, b->stream[0], device, host[0] + at, c->bytes, err);
+        else
+            s = i == 0
+                    ? GPU_TRY(err, cudaMemcpyAsync(device, host[0] + at, (size_t)c->bytes, cudaMemcpyHostToDevice, b->stream[0]))
+                    : GPU_TRY(err, cudaMemcpyAsync(host[1] + at, device, (size_t)c->bytes, cudaMemcpyDeviceToHost, b->stream[1]));
     }
     return s;
 }
@@ -273,7 +292,7 @@ static enum status copy_one_way(struct gpu_bench *b, const struct gpu_copy *c, i
     return s == STATUS_OK ? GPU_TRY(err, cudaStreamSynchronize(b->stream[i])) : s;
 }
 
-/* Pageable memory cannot be queued: the call copies it itself. Both directions at once are two threads then. */
+/* Pageable memory cannot be queued: the call copies it itself, all or most of it. Both directions at once are two threads then. */
 static enum status copy_pageable(struct gpu_bench *b, const struct gpu_copy *c, double *seconds, struct error *err)
 {
     struct error other = {};
@@ -297,7 +316,7 @@ static enum status copy_pageable(struct gpu_bench *b, const struct gpu_copy *c, 
 static enum status clear(struct gpu_bench *b, const struct gpu_copy *c, struct error *err)
 {
     if (c->down)
-        memset(c->pinned ? b->pinned[1] : b->paged[1], 0, (size_t)b->o.host_bytes);
+        memset(host_side(b, c)[1], 0, (size_t)b->o.host_bytes);
     enum status s =
         c->up ? GPU_TRY(err, cudaMemsetAsync(device_side(b, 0), 0, (size_t)b->o.host_bytes, b->stream[0])) : STATUS_OK;
     return s == STATUS_OK ? GPU_TRY(err, cudaStreamSynchronize(b->stream[0])) : s;
@@ -308,7 +327,7 @@ static enum status compare(struct gpu_bench *b, const struct gpu_copy *c, struct
 {
     const size_t bytes = (size_t)(std::min((int64_t)copies(b, c), b->o.host_bytes / c->bytes) * c->bytes);
     enum status s = STATUS_OK;
-    if (c->down && memcmp(c->pinned ? b->pinned[1] : b->paged[1], b->paged[0], bytes) != 0)
+    if (c->down && memcmp(host_side(b, c)[1], b->paged[0], bytes) != 0)
         return error_set(err, STATUS_RUNTIME, "copies of %lld bytes from the device brought other bytes", (long long)c->bytes);
     if (!c->up)
         return STATUS_OK;
@@ -323,13 +342,14 @@ static enum status compare(struct gpu_bench *b, const struct gpu_copy *c, struct
 
 enum status gpu_bench_copy(struct gpu_bench *b, const struct gpu_copy *c, double *seconds, struct error *err)
 {
-    if (c->bytes < 1 || c->bytes > b->o.host_bytes || !(c->up || c->down))
-        return error_set(err, STATUS_INVALID, "copies: expected a direction and at most %lld bytes, found %lld",
+    if (c->bytes < 1 || c->bytes > b->o.host_bytes || !(c->up || c->down) || (c->host == GPU_STAGED && c->down))
+        return error_set(err, STATUS_INVALID,
+                         "copies: expected a direction (staged ones go up) and at most %lld bytes, found %lld",
                          (long long)b->o.host_bytes, (long long)c->bytes);
     enum status s = clear(b, c, err);
     if (s == STATUS_OK)
         s = median(
-            b, [&](double *t) { return c->pinned ? copy_held(b, c, t, err) : copy_pageable(b, c, t, err); }, seconds);
+            b, [&](double *t) { return c->host == GPU_PINNED ? copy_held(b, c, t, err) : copy_pageable(b, c, t, err); }, seconds);
     return s == STATUS_OK ? compare(b, c, err) : s;
 }
 

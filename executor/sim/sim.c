@@ -109,7 +109,8 @@ double op_seconds(const struct op *op, const struct run_setting *s)
     double visible = (double)(step_first_token(s->workload, op->step) + tokens);
     int all = s->policy->gpu_batch_size, home = all;
     if (op->link >= 0)
-        return cost_transfer_s(s->hardware, op->link, op->resource % 2 == 1, (double)op->bytes);
+        return cost_transfer_s(s->hardware, op->link, op->resource % 2 == 1, (double)(op->bytes - op->pageable)) +
+               cost_pageable_s(s->hardware, op->link, (double)op->pageable, 1, (double)op->pageable, (double)op->pageable);
     if (l->kind == LAYER_ATTENTION)
         home = placement_cache_count(pl, op->layer, op->batch, 0);
     double whole = cost_layer_s(unit, s->arch, l, pl->weights, pl->cache, all, tokens, visible);

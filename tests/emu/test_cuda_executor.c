@@ -48,16 +48,46 @@ Test(cuda_executor, f16_gives_the_same_tokens_everywhere)
 
 /* -- what goes wrong --------------------------------------------------------------------------------------------------- */
 
-/* A placement in which everything moves and attends near the cache. */
-static enum status run_once(const struct fixture *f, struct error *err)
+/* A placement of PLACED. */
+static enum status run_placed(const struct fixture *f, const struct placed *c, bool pageable, struct error *err)
 {
     struct outcome o;
-    const struct placed *c = &PLACED[16];
     struct hardware hw = machine_of(c, "f32", ballast_backend.backend);
     struct policy p = placed_policy(c, &hw);
+    p.pageable_weights = pageable;
     enum status s = run_fixture(f, &hw, &p, ballast_backend.backend, &o, NULL, err);
     free_outcome(&o);
     return s;
+}
+
+/* In which everything moves and attends near the cache. */
+static enum status run_once(const struct fixture *f, struct error *err)
+{
+    return run_placed(f, &PLACED[16], true, err);
+}
+
+/* Of the host's memory all but the weights is pinned, to the byte. */
+Test(cuda_executor, pageable_weights_are_not_pinned)
+{
+    struct fixture f;
+    const struct placed *c = &PLACED[10]; /* all on the host */
+    struct workload w = {12, 0, FIXTURE_PROMPTS};
+    struct placement pl;
+    struct error err = {0};
+    fixture_load(&f, "opt-tiny-untied");
+    struct hardware hw = machine_of(c, "f32", ballast_backend.backend);
+    struct policy p = placed_policy(c, &hw);
+    p.pageable_weights = true;
+    w.gen_tokens = f.new_tokens;
+    cr_assert_eq(placement_new(&pl, &f.arch, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
+    const int64_t pinned = placement_peak(&pl, 1) - pl.region_bytes[1][REGION_WEIGHTS];
+    cr_assert_gt(pl.region_bytes[1][REGION_WEIGHTS], 0);
+    emu_memory(INT64_C(1) << 30, pinned);
+    cr_assert_eq(run_placed(&f, c, true, &err), STATUS_OK, "%s", err.text);
+    emu_memory(INT64_C(1) << 30, pinned - 1);
+    cr_assert_eq(run_placed(&f, c, true, &err), STATUS_DOES_NOT_FIT);
+    placement_free(&pl);
+    fixture_free(&f);
 }
 
 /* Every call of CUDA fails once: each of the first 40, when things are opened, then fewer and fewer. */

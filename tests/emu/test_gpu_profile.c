@@ -10,7 +10,7 @@
 #include "executor/profile_gpu.h"
 #include "tests/emu/emu.h"
 
-enum { HOST = 1 << 16, DEVICE = 1 << 19, ROWS = 1 << 17 };
+enum { HOST = 1 << 16, UPLOAD = 3000, DEVICE = 1 << 19, ROWS = 1 << 17 };
 
 static const struct gpu_tools *const tools = &ballast_gpu_tools;
 
@@ -25,7 +25,12 @@ static uint32_t *numbers(int64_t bytes)
 
 static struct gpu_bench_options sizes(const void *n)
 {
-    return (struct gpu_bench_options){.host_bytes = HOST, .device_bytes = DEVICE, .row_bytes = ROWS, .numbers = n, .samples = 2};
+    return (struct gpu_bench_options){.host_bytes = HOST,
+                                      .upload_bytes = UPLOAD,
+                                      .device_bytes = DEVICE,
+                                      .row_bytes = ROWS,
+                                      .numbers = n,
+                                      .samples = 2};
 }
 
 static struct gpu_bench *open_bench(void)
@@ -44,10 +49,10 @@ Test(gpu_profile, copies_of_every_kind_take_time_and_bring_their_bytes)
     for (int order = 0; order < 3; order++) {
         emu_mode((enum emu_order)order, 7);
         struct gpu_bench *b = open_bench();
-        for (int pinned = 0; pinned < 2; pinned++)
-            for (int ways = 1; ways < 4; ways++)
+        for (enum gpu_host_memory host = GPU_PAGEABLE; host <= GPU_STAGED; host++) /* staged: in parts of 1500 bytes */
+            for (int ways = 1; ways < (host == GPU_STAGED ? 2 : 4); ways++)
                 for (int64_t bytes = 1000; bytes <= HOST; bytes *= 8) {
-                    struct gpu_copy c = {pinned, ways & 1, ways & 2, bytes};
+                    struct gpu_copy c = {host, ways & 1, ways & 2, bytes};
                     struct error err = {0};
                     double seconds = 0;
                     cr_assert_eq(tools->copy(b, &c, &seconds, &err), STATUS_OK, "%s", err.text);
@@ -104,7 +109,8 @@ Test(gpu_profile, attention_is_split_until_the_device_is_full_or_its_parts_are_s
 Test(gpu_profile, what_does_not_fit_the_buffers_is_refused)
 {
     struct gpu_bench *b = open_bench();
-    struct gpu_copy large = {true, true, false, HOST + 1}, nowhere = {true, false, false, 1};
+    struct gpu_copy large = {GPU_PINNED, true, false, HOST + 1}, nowhere = {GPU_PINNED, false, false, 1};
+    struct gpu_copy staged_down = {GPU_STAGED, false, true, 1};
     struct gpu_product product = {FORMAT_F32, 1, DEVICE, 1};
     struct gpu_attend attend = {FORMAT_F16, 1, 64, 1, 1, DEVICE};
     struct error copies = {0}, products = {0};
@@ -112,6 +118,7 @@ Test(gpu_profile, what_does_not_fit_the_buffers_is_refused)
     cr_assert_eq(tools->copy(b, &large, &seconds, &copies), STATUS_INVALID);
     cr_assert(strstr(copies.text, "at most 65536 bytes, found 65537"), "%s", copies.text);
     cr_assert_eq(tools->copy(b, &nowhere, &seconds, NULL), STATUS_INVALID);
+    cr_assert_eq(tools->copy(b, &staged_down, &seconds, NULL), STATUS_INVALID);
     cr_assert_eq(tools->product(b, &product, &seconds, &products), STATUS_INVALID);
     cr_assert(strstr(products.text, "2097152 bytes of operands"), "%s", products.text); /* 4 * DEVICE */
     cr_assert_eq(tools->attend(b, &attend, &seconds, NULL), STATUS_INVALID);
@@ -132,7 +139,7 @@ Test(gpu_profile, out_of_memory_says_what_was_asked_for)
               "%s", err.text);
     cr_assert_eq(emu_device_used(), 0);
     struct error pinned = {0};
-    emu_memory(1 << 30, HOST); /* the flag comes first */
+    emu_memory(1 << 30, HOST + UPLOAD); /* the flag and what is staged in come first */
     cr_assert_eq(tools->open(&b, &o, &pinned), STATUS_RUNTIME);
     cr_assert(strstr(pinned.text, "cudaHostAlloc of 65536 bytes for copies: cudaErrorMemoryAllocation (out of memory)"), "%s",
               pinned.text);
@@ -143,7 +150,7 @@ Test(gpu_profile, every_call_may_fail_and_nothing_is_left_behind)
 {
     void *n = numbers(HOST);
     struct gpu_bench_options o = sizes(n);
-    struct gpu_copy both = {true, true, true, HOST / 2};
+    struct gpu_copy both = {GPU_PINNED, true, true, HOST / 2}, staged = {GPU_STAGED, true, false, HOST / 2};
     struct gpu_product product = {FORMAT_Q4, 128, 64, 64};
     bool failed = true;
     for (int64_t call = 1; failed; call++) {
@@ -154,6 +161,8 @@ Test(gpu_profile, every_call_may_fail_and_nothing_is_left_behind)
         enum status s = tools->open(&b, &o, &err);
         if (s == STATUS_OK)
             s = tools->copy(b, &both, &seconds, &err);
+        if (s == STATUS_OK)
+            s = tools->copy(b, &staged, &seconds, &err);
         if (s == STATUS_OK)
             s = tools->product(b, &product, &seconds, &err);
         failed = s != STATUS_OK;
@@ -206,6 +215,7 @@ Test(gpu_profile, the_profile_has_a_gpu_before_memory_and_disk_and_can_be_loaded
     cr_assert_eq(u->matmul[FORMAT_BF16].n, 0);         /* the emulation's compute capability is below 8 */
     cr_assert_eq(again.link[0].read_bytes_per_s.n, 8); /* 64 B, 256 B, ... 1 MiB */
     cr_assert_eq(again.link[0].write_bytes_per_s.n, 8);
+    cr_assert_eq(again.link[0].pageable_read_bytes_per_s.n, 8);
     cr_assert_gt(u->spread, 0.0);
     cr_assert_gt(again.link[0].read_spread, 0.0);
     cr_assert_gt(u->attention_prefill_flops_per_s, 0.0);
