@@ -340,7 +340,8 @@ static enum status open_store(struct runner *r, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
     int host = host_tier(set->hardware);
-    struct weights_memory wm = {.resident = r->region[0][REGION_RESIDENT],
+    struct weights_memory wm = {.host = host,
+                                .resident = r->region[0][REGION_RESIDENT],
                                 .staging = r->region[host][REGION_WORKSPACE],
                                 .staging_bytes = set->placement->region_bytes[host][REGION_WORKSPACE],
                                 .threads = r->o.threads,

@@ -269,6 +269,7 @@ enum status weights_open(struct weights *w, const char *directory, const struct 
     memset(w, 0, sizeof *w);
     w->a = a;
     w->pl = pl;
+    w->host = m->host;
     w->scratch_fd = -1;
     enum status s = st_open(&w->files, directory, err);
     if (s != STATUS_OK)
@@ -427,8 +428,8 @@ int64_t weights_lookup_stride(const struct weights *w)
     return round_up(token_row_bytes(w), IO_ALIGN) + IO_ALIGN;
 }
 
-/* A row of the table that is in memory as stored, or NULL. */
-static const char *row_in_memory(const struct weights *w, int32_t id)
+/* A row of the table that is in memory as stored, and on which tier; or NULL. */
+static const char *row_in_memory(const struct weights *w, int32_t id, int *tier)
 {
     for (int i = w->a->n_layers - 1; w->a->tied && w->pl->weights != FORMAT_Q4 && i >= 0; i--) {
         const struct layer *l = &w->a->layer[i];
@@ -437,8 +438,10 @@ static const char *row_in_memory(const struct weights *w, int32_t id)
         for (int j = 0; j < l->n_tensors; j++) {
             const struct row_cut *cut = placement_cut(w->pl, i, j);
             for (int u = 0; l->tensor[j].role == ROLE_EMBED_TOKENS && u < w->pl->n_tiers - 1; u++)
-                if (id >= cut->row[u] && id < cut->row[u + 1])
+                if (id >= cut->row[u] && id < cut->row[u + 1]) {
+                    *tier = u;
                     return home_of(w, i, j)->memory[u] + (id - cut->row[u]) * token_row_bytes(w);
+                }
         }
     }
     return NULL;
@@ -460,14 +463,16 @@ enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t 
     const struct weight_home *table = token_table(w);
     int64_t row_bytes = token_row_bytes(w), stride = weights_lookup_stride(w);
     struct io_extent *extent = malloc((size_t)count * sizeof *extent);
-    int reads = 0;
+    int reads = 0, tier;
     enum status s = STATUS_OK;
     if (!extent)
         return error_set(err, STATUS_RUNTIME, "out of memory for %lld look-ups", (long long)count);
     for (int64_t i = 0; i < count && s == STATUS_OK; i++) {
-        const char *row = row_in_memory(w, ids[i]);
+        const char *row = row_in_memory(w, ids[i], &tier);
         int64_t offset = table->offset + ids[i] * row_bytes, first = align_down(offset);
-        if (row)
+        if (row && tier >= w->host)
+            memcpy(out + i * stride, row, (size_t)row_bytes);
+        else if (row)
             s = lane_copy(lane, out + i * stride, row, row_bytes, err);
         else
             extent[reads++] = (struct io_extent){.fd = table->fd,
@@ -480,7 +485,8 @@ enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t 
     if (s == STATUS_OK && reads < count)
         s = lane_wait(lane, err);
     for (int64_t i = 0; i < count && s == STATUS_OK; i++) {
-        int64_t offset = table->offset + ids[i] * row_bytes, shift = row_in_memory(w, ids[i]) ? 0 : offset - align_down(offset);
+        int64_t offset = table->offset + ids[i] * row_bytes,
+                shift = row_in_memory(w, ids[i], &tier) ? 0 : offset - align_down(offset);
         memmove(out + i * row_bytes, out + i * stride + shift, (size_t)row_bytes);
     }
     free(extent);

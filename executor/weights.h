@@ -26,6 +26,7 @@ struct weight_home {
 struct weights {
     const struct arch *a;
     const struct placement *pl;
+    int host; /* the first tier whose memory the processor reaches */
     struct st_model files;
     int *fd;                              /* (files.n_files) open for direct reading */
     struct weight_home *home;             /* (n_layers, LAYER_TENSORS_MAX) */
@@ -37,6 +38,7 @@ struct weights {
 };
 
 struct weights_memory {
+    int host;       /* the first tier that is no device's */
     char *resident; /* region bases by tier */
     char *weights[TIERS_MAX];
     char *ring[TIERS_MAX];

@@ -41,7 +41,8 @@ int64_t format_matrix_bytes(enum format format, int64_t rows, int64_t cols)
     assert(rows >= 0 && cols >= 0);
     if (format != FORMAT_Q4)
         return rows * cols * element_bytes(format);
-    return divide_up(rows, Q4_GROUP) * cols * Q4_GROUP_HEAD_BYTES + rows * divide_up(cols, 2);
+    int64_t codes = rows * divide_up(cols, 2);
+    return divide_up(rows, Q4_GROUP) * cols * Q4_GROUP_HEAD_BYTES + codes + codes % 2; /* the next matrix begins with fp16 */
 }
 
 int64_t format_row_step(enum format format)

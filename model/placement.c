@@ -113,8 +113,10 @@ struct workspace workspace_of(const struct arch *a, const struct hardware *hw, i
         s.upload_bytes = tier == pageable_tier(hw, p) ? UPLOAD_BYTES : 0;
     }
     if (tier == 0)
-        s.unit_bytes = (hw->compute[0].whole_batch ? whole_batch_bytes(a, w, p) : layer_bytes(a, &hw->compute[0], w, p)) +
-                       hw->compute[0].workspace_bytes;
+        s.unit_bytes =
+            round_up((hw->compute[0].whole_batch ? whole_batch_bytes(a, w, p) : layer_bytes(a, &hw->compute[0], w, p)) +
+                         hw->compute[0].workspace_bytes,
+                     256); /* what follows are f32 */
     else if (near)
         s.unit_bytes = hw->compute[1].workspace_bytes;
     if (near)

@@ -39,9 +39,13 @@ Test(format, q4_rounds_up_odd_shapes)
 {
     /* 65 x 3: two blocks (12 bytes of heads each), and 65 rows of ceil(3/2) = 2 bytes. */
     cr_assert_eq(format_matrix_bytes(FORMAT_Q4, 65, 3), 2 * 12 + 65 * 2);
-    /* 1 x 1: one scale, one minimum, one byte. */
-    cr_assert_eq(format_matrix_bytes(FORMAT_Q4, 1, 1), 4 + 1);
+    /* 1 x 1: one scale, one minimum, one byte, one that makes it even. */
+    cr_assert_eq(format_matrix_bytes(FORMAT_Q4, 1, 1), 4 + 1 + 1);
     cr_assert_eq(format_matrix_bytes(FORMAT_Q4, 0, 9), 0);
+    /* Matrices lie one after the other, and a device's fp16 at even addresses. */
+    for (int64_t rows = 1; rows < 140; rows++)
+        for (int64_t cols = 1; cols < 12; cols++)
+            cr_assert_eq(format_matrix_bytes(FORMAT_Q4, rows, cols) % 2, 0, "%lld x %lld", (long long)rows, (long long)cols);
 }
 
 Test(format, pieces_cut_at_the_row_step_add_up)

@@ -33,6 +33,7 @@ struct backend_state {
     const struct arch *a;
     enum format cache, hidden; /* as they are kept */
     bool f32;                  /* products multiply f32 */
+    bool bf16;                 /* the device multiplies it, since Ampere */
     cudaStream_t stream[RESOURCES_MAX];
     cudaEvent_t done[RESOURCES_MAX][2];
     cudaStream_t compute; /* one of them */
@@ -113,12 +114,20 @@ static int64_t aligned(int64_t bytes)
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+/* What a product multiplies. */
+static enum format operand_format(const struct backend_state *b, enum format weights)
+{
+    if (b->f32 || (weights == FORMAT_BF16 && !b->bf16))
+        return FORMAT_F32;
+    return weights == FORMAT_Q4 ? FORMAT_F16 : weights;
+}
+
 /* Divides the workspace: rows first, the rest is scratch, of which cuBLAS has a part. */
 static enum status divide(struct backend_state *b, const struct backend_options *o, int64_t *blas_bytes, struct error *err)
 {
     const struct arch *a = o->arch;
     const int64_t widest = std::max(std::max(a->hidden, a->ffn), std::max(b->q_width, a->embed_width));
-    const int64_t element = b->f32 || a->weight_format == FORMAT_F32 ? 4 : 2;
+    const int64_t element = element_bytes(operand_format(b, a->weight_format));
     const int64_t row = widest * element + (b->inner_width + b->out_width) * (int64_t)sizeof(float);
     b->rows = std::min(o->rows, (o->workspace_bytes - o->unit->workspace_bytes) / row);
     const int64_t operand = aligned(b->rows * widest * element), inner = aligned(b->rows * b->inner_width * 4),
@@ -152,6 +161,9 @@ static enum status make_streams(struct backend_state *b, struct error *err)
 static enum status open_all(struct backend_state *b, const struct backend_options *o, struct error *err)
 {
     int64_t blas_bytes = 0;
+    int major;
+    GPU(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    b->bf16 = major >= 8;
     TRY(divide(b, o, &blas_bytes, err));
     TRY(make_streams(b, err));
     b->compute = b->stream[o->queue];
@@ -278,11 +290,6 @@ static bool next_tile(const struct backend_state *b, const struct batch *batch, 
 }
 
 /* -- products --------------------------------------------------------------------------------------------------------- */
-
-static enum format operand_format(const struct backend_state *b, enum format weights)
-{
-    return b->f32 ? FORMAT_F32 : weights == FORMAT_Q4 ? FORMAT_F16 : weights;
-}
 
 /* y (m, ldy), columns [0, rows) = x (m, cols; ldx) of format xf times w (rows, cols) of any format. */
 static enum status multiply(struct backend_state *b, enum format format, const char *w, int64_t rows, int64_t cols, const void *x,

@@ -114,7 +114,7 @@ typedef struct CUevent_st *cudaEvent_t;
 #define cudaHostAllocPortable  1
 #define cudaHostAllocMapped    2
 
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75 };
 
 struct cudaDeviceProp {
     char name[256];

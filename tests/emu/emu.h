@@ -28,6 +28,7 @@ enum emu_order { EMU_EAGER, EMU_LATE, EMU_SEEDED };
 void emu_mode(enum emu_order order, uint64_t seed); /* also the order of fibers, unless EMU_EAGER with seed 0 */
 void emu_memory(int64_t device_bytes, int64_t pinned_bytes);
 void emu_system(int driver, int devices); /* the newest CUDA of the driver (13000; 0: there is none), and how many devices (1) */
+void emu_capability(int major);           /* the major number of the compute capability (8): what the backend may use */
 void emu_close_device(
     int close); /* from now on the host's own reads and writes of device memory are faults; call it with none allocated */
 void emu_fail_at(int64_t n);   /* the n-th runtime call from now on fails; 0: none does */

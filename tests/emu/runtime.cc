@@ -42,7 +42,7 @@ emu_order order = EMU_EAGER;
 uint64_t seed = 0;
 int64_t device_limit = INT64_C(1) << 30, pinned_limit = INT64_C(1) << 30, device_used = 0, pinned_used = 0;
 int64_t calls = 0, fail_call = 0, launches = 0;
-int driver_version = CUDART_VERSION, device_count = 1;
+int driver_version = CUDART_VERSION, device_count = 1, capability = 8;
 std::map<char *, size_t> device, pinned;
 bool closed = false; /* device memory, while neither a kernel nor a copy is at work */
 int at_work = 0;
@@ -241,6 +241,10 @@ void emu_system(int driver, int devices)
     driver_version = driver;
     device_count = devices;
 }
+void emu_capability(int major)
+{
+    capability = major;
+}
 void emu_close_device(int close)
 {
     if (!device.empty())
@@ -329,10 +333,10 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *all)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr, int)
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int)
 {
     ENTER;
-    *value = 1; /* multiprocessor */
+    *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability : 1; /* one multiprocessor */
     return cudaSuccess;
 }
 

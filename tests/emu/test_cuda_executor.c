@@ -46,6 +46,32 @@ Test(cuda_executor, f16_gives_the_same_tokens_everywhere)
     same_everywhere("f16", FORMAT_F16, 16, 16, gpu(EMU_SEEDED));
 }
 
+/* Turing has no products in bf16: they are made in f32, as where the unit's math says f32, and so are their logits. */
+static double worst_in_16_bits(const char *model)
+{
+    struct fixture f;
+    struct outcome o;
+    struct error err = {0};
+    const struct placed *c = &PLACED[9];
+    struct hardware hw = machine_of(c, "f16", ballast_backend.backend);
+    struct policy p = placed_policy(c, &hw);
+    fixture_load(&f, model);
+    cr_assert_eq(run_fixture(&f, &hw, &p, gpu(EMU_EAGER), &o, NULL, &err), STATUS_OK, "%s", err.text);
+    free_outcome(&o);
+    fixture_free(&f);
+    return o.worst;
+}
+
+Test(cuda_executor, bf16_weights_are_multiplied_in_f32_where_there_is_no_bf16)
+{
+    const double ampere = worst_in_16_bits("opt-tiny-bf16");
+    emu_capability(7);
+    const double turing = worst_in_16_bits("opt-tiny-bf16");
+    emu_capability(8);
+    printf("logits are off by %g in bf16, %g in f32\n", ampere, turing);
+    cr_assert_gt(ampere, turing);
+}
+
 /* -- what goes wrong --------------------------------------------------------------------------------------------------- */
 
 /* A placement of PLACED. */

@@ -25,12 +25,16 @@ static void end(void)
     emu_mode(EMU_EAGER, 0);
 }
 
+/* On the kernels' own stream, which does not wait for the default one: cudaMemcpy out of pageable memory may return before its last bytes have
+ * arrived. */
 static void *on_device(const void *from, int64_t bytes)
 {
     void *p;
     cr_assert_eq(cudaMalloc(&p, (size_t)bytes), 0);
-    if (from)
-        cr_assert_eq(cudaMemcpy(p, from, (size_t)bytes, cudaMemcpyDefault), 0);
+    if (from) {
+        cr_assert_eq(cudaMemcpyAsync(p, from, (size_t)bytes, cudaMemcpyHostToDevice, stream), 0);
+        cr_assert_eq(cudaStreamSynchronize(stream), 0);
+    }
     return p;
 }
 

@@ -21,6 +21,11 @@ void emu_system(int driver, int devices)
     cr_skip_test("only the emulation pretends to have driver %d and %d devices", driver, devices);
 }
 
+void emu_capability(int major)
+{
+    cr_skip_test("only the emulation pretends to have compute capability %d", major);
+}
+
 void emu_close_device(int on) /* a GPU's memory is */
 {
     (void)on;
