@@ -129,7 +129,7 @@ $B/libballast_cuda.so: $(CUDA_SRC:%.cu=$B/cuda/%.o) $(CUDA_LEND:%.c=$B/cuda/%.o)
 # The same library for a machine without a GPU, to test what loads it: BALLAST_CUDA=build/emu/libballast_cuda.so.
 $B/emu/libballast_cuda.so: $(EMU_OBJ:%=$B/%) $(CUDA_LEND:%.c=$B/cuda/%.o) $B/cuda/executor/cpu/half.o
 	@mkdir -p $(@D)
-	$(call say,LD)$(CXX) -shared -pthread -Wl,-Bsymbolic -Wl,-z,defs $(LDFLAGS) -o $@ $^ -ldl
+	$(call say,LD)$(CXX) -shared -pthread -Wl,-Bsymbolic -Wl,-z,defs $(LDFLAGS) -o $@ $^ -ldnnl -lgomp -ldl
 
 $B/obj/%.emu.o: %.cu Makefile
 	@mkdir -p $(@D)

@@ -18,20 +18,14 @@ static enum status blas_try(const struct blas *b, int status, const char *call, 
 }
 #define BLAS_TRY(b, err, call) blas_try(b, (b)->lib.call, "cublas: " #call, __FILE__, __LINE__, err)
 
-#ifdef BALLAST_EMULATED
-static enum status load(struct cublas *out, struct error *)
-{
-    *out = emu_cublas;
-    return STATUS_OK;
-}
-#else
+#ifndef BALLAST_EMULATED
 template <class F> static bool find(void *library, const char *name, F *out)
 {
     *out = reinterpret_cast<F>(dlsym(library, name));
     return *out;
 }
 
-static enum status load(struct cublas *out, struct error *err)
+enum status cublas_load(struct cublas *out, struct error *err)
 {
     static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", "libcublas.so"};
     void *library = nullptr;
@@ -50,7 +44,7 @@ static enum status load(struct cublas *out, struct error *err)
 enum status blas_open(struct blas **out, gpu_stream s, void *workspace, int64_t bytes, struct error *err)
 {
     struct blas *b = new struct blas();
-    enum status status = load(&b->lib, err);
+    enum status status = cublas_load(&b->lib, err);
     *out = nullptr;
     if (status == STATUS_OK)
         status = BLAS_TRY(b, err, create(&b->handle));

@@ -6,6 +6,12 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "model/error.h"
+
 struct CUstream_st;
 
 enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_COMPUTE_32F = 68, CUBLAS_GEMM_DEFAULT = -1 };
@@ -22,8 +28,11 @@ struct cublas {
     const char *(*status_name)(int status);
 };
 
-#ifdef BALLAST_EMULATED
-extern const struct cublas emu_cublas;
+/* Opens the library, or what stands for it in the emulation. */
+enum status cublas_load(struct cublas *out, struct error *err);
+
+#ifdef __cplusplus
+}
 #endif
 
 #endif

@@ -40,7 +40,8 @@ namespace
 std::recursive_mutex lock;
 emu_order order = EMU_EAGER;
 uint64_t seed = 0;
-int64_t device_limit = INT64_C(1) << 30, pinned_limit = INT64_C(1) << 30, device_used = 0, pinned_used = 0;
+const int64_t MEMORY_BYTES = INT64_C(1) << 30;
+int64_t device_limit = MEMORY_BYTES, pinned_limit = MEMORY_BYTES, device_used = 0, pinned_used = 0;
 int64_t calls = 0, fail_call = 0, launches = 0;
 int driver_version = CUDART_VERSION, device_count = 1, capability = 8;
 std::map<char *, size_t> device, pinned;
@@ -176,6 +177,15 @@ cudaError_t take(std::map<char *, size_t> &blocks, int64_t *used, int64_t limit,
     return cudaSuccess;
 }
 
+void drop(std::map<char *, size_t> &blocks, std::map<char *, size_t>::iterator it)
+{
+    if (closed && &blocks == &device)
+        munmap(it->first, pages(it->second));
+    else
+        free(it->first);
+    blocks.erase(it);
+}
+
 cudaError_t give(std::map<char *, size_t> &blocks, int64_t *used, void *p)
 {
     auto it = blocks.find((char *)p);
@@ -186,11 +196,7 @@ cudaError_t give(std::map<char *, size_t> &blocks, int64_t *used, void *p)
     for (CUstream_st *s : streams) /* freeing waits for the device */
         run_until(s, s->issued);
     *used -= (int64_t)it->second;
-    if (closed && &blocks == &device)
-        munmap(p, pages(it->second));
-    else
-        free(p);
-    blocks.erase(it);
+    drop(blocks, it);
     return cudaSuccess;
 }
 
@@ -221,6 +227,13 @@ int launch(std::function<void()> body, dim3 grid, dim3 block, size_t shared_byte
     });
     return cudaSuccess;
 }
+
+int host_work(std::function<void()> work, CUstream_st *stream)
+{
+    ENTER;
+    issue(stream, std::move(work));
+    return cudaSuccess;
+}
 } // namespace emu
 
 extern "C" {
@@ -235,6 +248,27 @@ void emu_memory(int64_t device_bytes, int64_t pinned_bytes)
 {
     device_limit = device_bytes;
     pinned_limit = pinned_bytes;
+}
+void emu_reset(void)
+{
+    std::lock_guard<std::recursive_mutex> held(lock);
+    while (!streams.empty()) { /* of a test that failed half way: what it had queued is dropped */
+        delete streams.back();
+        streams.pop_back();
+    }
+    for (auto *blocks : {&device, &pinned})
+        while (!blocks->empty())
+            drop(*blocks, blocks->begin());
+    device_used = pinned_used = 0;
+    order = EMU_EAGER;
+    seed = 0;
+    device_limit = pinned_limit = MEMORY_BYTES;
+    driver_version = CUDART_VERSION;
+    device_count = 1;
+    calls = fail_call = 0;
+    closed = false;
+    last_error = cudaSuccess;
+    emu_blas_mistake(EMU_NO_MISTAKE);
 }
 void emu_system(int driver, int devices)
 {

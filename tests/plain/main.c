@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/emu/emu.h"
+
 static struct plain_test *first, **last = &first;
 static jmp_buf leave;
 enum { PASSED, FAILED, SKIPPED };
@@ -39,6 +41,7 @@ _Noreturn void cr_skip_test(const char *format, ...)
 
 static int run(const struct plain_test *t, FILE *tap)
 {
+    emu_reset(); /* no test may see what the last one has set */
     int outcome = setjmp(leave);
     if (outcome == PASSED)
         t->run();

@@ -4,6 +4,10 @@
 
 #include "tests/emu/emu.h"
 
+void emu_reset(void)
+{
+}
+
 void emu_mode(enum emu_order order, uint64_t seed)
 {
     (void)order;
@@ -34,6 +38,11 @@ void emu_close_device(int on) /* a GPU's memory is */
 void emu_fail_at(int64_t n)
 {
     cr_skip_test("only the emulation makes call %lld fail", (long long)n);
+}
+
+void emu_blas_mistake(enum emu_mistake m)
+{
+    cr_skip_test("only the emulation multiplies wrongly on purpose (%d)", m);
 }
 
 int64_t emu_calls(void)
