@@ -175,7 +175,8 @@ static enum status open_rows(struct data *d, const struct published *p, struct e
             continue;
         r->row = &p->row[i];
         r->group = group_of(d, r->row);
-        status = published_open(r->row, "t4-gcp", &r->s, &fits, err);
+        /* only for the placement, which no rate has a part in: t4-gcp itself has none for pageable weights */
+        status = published_open(r->row, "t4-flexgen", &r->s, &fits, err);
         d->n++;
     }
     return status;

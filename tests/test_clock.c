@@ -238,7 +238,8 @@ Test(clock, sharing_keeps_the_order_and_loses_no_work)
 
 /* Rates that do not depend on the size, no latency: a resource is busy as long as the table says, but for rows and sequences that
  * are whole and sectors that are full. */
-static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind, double page_cache_bytes, bool pageable)
+static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind, double page_cache_bytes,
+                        bool pageable)
 {
     struct arch a = {0};
     struct hardware hw = test_machine(3, "bf16");
@@ -290,8 +291,8 @@ Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
             assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0, false);
             assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0, false);
             assert_busy("0 50 0 100 100 0", true, overlap, kinds[k], 0, false);
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k],
-                        700e6, false); /* of 2.5 GB of weights and up to 150 MB of cache a pass */
+            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 700e6,
+                        false); /* of 2.5 GB of weights and up to 150 MB of cache a pass */
             assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 9e9, false);
             assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0, true);
             assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0,
