@@ -41,8 +41,9 @@ static void print_unit(const struct compute *u)
            units_format(u->attention_decode_bytes_per_s[FORMAT_F16], UNIT_BYTES_PER_S, c, sizeof c));
 }
 
-static void print_gpu_rates(const struct profile_gpu_rates *l, const struct curve *staged)
+static void print_gpu_rates(const struct profile_gpu_rates *l, const struct link *link)
 {
+    const struct curve *staged = &link->pageable_read_bytes_per_s;
     char size[40], a[40], b[40], c[40];
     printf("GPU link, transfers of %s: pinned up %s, down %s, both at once %s each\n",
            units_format((double)l->bytes, UNIT_BYTES, size, sizeof size), units_format(l->up, UNIT_BYTES_PER_S, a, sizeof a),
@@ -50,8 +51,9 @@ static void print_gpu_rates(const struct profile_gpu_rates *l, const struct curv
     printf("    pageable up %s, down %s, both at once %s each\n", units_format(l->pageable_up, UNIT_BYTES_PER_S, a, sizeof a),
            units_format(l->pageable_down, UNIT_BYTES_PER_S, b, sizeof b),
            units_format(l->pageable_both, UNIT_BYTES_PER_S, c, sizeof c));
-    printf("    pageable memory through a pinned buffer, as a run copies it: up %s\n",
-           units_format(staged->y[staged->n - 1], UNIT_BYTES_PER_S, a, sizeof a));
+    printf("    pageable memory through a pinned buffer, as a run copies it: up %s; memory is page-locked at %s\n",
+           units_format(staged->y[staged->n - 1], UNIT_BYTES_PER_S, a, sizeof a),
+           units_format(link->pinning_bytes_per_s, UNIT_BYTES_PER_S, b, sizeof b));
     printf("GPU: 4-bit weights unpacked to %s of 16-bit ones\n", units_format(l->dequantise, UNIT_BYTES_PER_S, a, sizeof a));
 }
 
@@ -85,7 +87,7 @@ static void print_summary(const struct hardware *hw, const struct profile_option
         print_unit(&hw->compute[i]);
     }
     if (p->gpu) {
-        print_gpu_rates(p->gpu_rates, &hw->link[0].pageable_read_bytes_per_s);
+        print_gpu_rates(p->gpu_rates, &hw->link[0]);
     }
     printf("from round to round: large reads %s to %s", units_format(steady->disk_read.low, UNIT_BYTES_PER_S, a, sizeof a),
            units_format(steady->disk_read.high, UNIT_BYTES_PER_S, b, sizeof b));

@@ -225,6 +225,7 @@ static enum status open_runner(struct run *r, struct error *err)
 static struct prediction measured(const struct run *r)
 {
     struct prediction p = setting_of_trace(r->s, &r->trace);
+    p.pinning_s = runner_pinning_s(r->runner);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int t = 0; t < r->s->hardware.n_tiers; t++) {
             p.peak_bytes[ph][t] = (double)runner_peak_bytes(r->runner, t);
@@ -257,6 +258,9 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     table_init(&t);
     setting_columns(&t, r->s, r->o->format);
     table_column(&t, "predicted_throughput_tok_s", COLUMN_NUMBER);
+    if (setting_pins(r->s)) {
+        table_column(&t, "predicted_pinning_s", COLUMN_SECONDS);
+    }
     setting_bar_columns(&t, r->s, "predicted_", r->o->format);
     table_column(&t, "relative_error", COLUMN_NUMBER);
     table_column(&t, "mean_throughput_tok_s", COLUMN_NUMBER);
@@ -265,6 +269,9 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     table_column(&t, "io", COLUMN_TEXT);
     setting_cells(&t, r->s, &p, r->o->format);
     table_number(&t, predicted);
+    if (setting_pins(r->s)) {
+        table_number(&t, r->s->prediction.pinning_s);
+    }
     setting_bar_cells(&t, r->s, r->o->format);
     table_number(&t, predicted / p.throughput_tok_s - 1);
     table_number(&t, mean);

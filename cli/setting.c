@@ -44,6 +44,7 @@ static enum status predict(struct setting *s, struct error *err)
         s->prediction.latency_low_s = bar.low_s;
         s->prediction.latency_high_s = bar.high_s;
     }
+    s->prediction.pinning_s = placement_pinning_s(&s->placement, &s->hardware);
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
         for (int t = 0; t < s->hardware.n_tiers; t++) {
             s->prediction.peak_bytes[ph][t] = (double)placement_peak(&s->placement, t);
@@ -218,6 +219,11 @@ struct prediction setting_of_trace(const struct setting *s, const struct trace *
 
 /* -- results ---------------------------------------------------------------------------------------------------------- */
 
+bool setting_pins(const struct setting *s)
+{
+    return s->prediction.pinning_s > 0;
+}
+
 void setting_columns(struct table *t, const struct setting *s, enum output_format format)
 {
     char name[96], resource[40];
@@ -233,6 +239,9 @@ void setting_columns(struct table *t, const struct setting *s, enum output_forma
     table_column(t, "latency_s", COLUMN_SECONDS);
     table_column(t, "prefill_s", COLUMN_SECONDS);
     table_column(t, "decode_s", COLUMN_SECONDS);
+    if (setting_pins(s)) {
+        table_column(t, "pinning_s", COLUMN_SECONDS);
+    }
     for (int i = 0; i < s->hardware.n_tiers; i++) {
         snprintf(name, sizeof name, "peak_bytes.%s", s->hardware.tier[i].name);
         table_column(t, name, COLUMN_BYTES);
@@ -266,6 +275,9 @@ void setting_cells(struct table *t, const struct setting *s, const struct predic
     table_number(t, p->latency_s);
     table_number(t, p->prefill_s);
     table_number(t, p->decode_s);
+    if (setting_pins(s)) {
+        table_number(t, p->pinning_s);
+    }
     for (int i = 0; i < s->hardware.n_tiers; i++) {
         table_number(t, fmax(p->peak_bytes[PHASE_PREFILL][i], p->peak_bytes[PHASE_DECODE][i]));
     }

@@ -62,6 +62,10 @@ struct prediction setting_of_trace(const struct setting *s, const struct trace *
 void setting_columns(struct table *t, const struct setting *s, enum output_format format);
 void setting_cells(struct table *t, const struct setting *s, const struct prediction *p, enum output_format format);
 
+/* Whether the profile knows how long memory takes to be page-locked before a run: results then have pinning_s, which no throughput
+ * counts. */
+bool setting_pins(const struct setting *s);
+
 /* The error bar of the throughput, where the profile knows how far its rates vary (for people: only then): a 90 % interval. */
 void setting_bar_columns(struct table *t, const struct setting *s, const char *prefix, enum output_format format);
 void setting_bar_cells(struct table *t, const struct setting *s, enum output_format format);

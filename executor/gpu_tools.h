@@ -88,6 +88,8 @@ struct gpu_tools {
     /* A transfer among many one after the other, queued before the first begins; with both directions, a pair of them. What has
      * arrived is compared with what was sent. */
     enum status (*copy)(struct gpu_bench *b, const struct gpu_copy *c, double *seconds, struct error *err);
+    /* Taking page-locked memory, and not giving it back. */
+    enum status (*pin)(struct gpu_bench *b, int64_t bytes, double *seconds, struct error *err);
     enum status (*product)(struct gpu_bench *b, const struct gpu_product *p, double *seconds, struct error *err);
     /* A 4-bit matrix into f16. */
     enum status (*unpack)(struct gpu_bench *b, int64_t rows, int64_t cols, double *seconds, struct error *err);

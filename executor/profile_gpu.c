@@ -111,6 +111,15 @@ static enum status together(struct profile_gpu *g, int round, struct error *err)
     return s;
 }
 
+static enum status pinning(struct profile_gpu *g, double *mean, int round, struct error *err)
+{
+    double seconds;
+    enum status s = g->tools->pin(g->bench, g->size.host_bytes, &seconds, err);
+    if (s == STATUS_OK)
+        rate_blend(mean, (double)g->size.host_bytes / seconds, round);
+    return s;
+}
+
 /* -- the unit ------------------------------------------------------------------------------------------------------------ */
 
 /* Weights that a layer of this width has: four square matrices, one up, one down. */
@@ -219,6 +228,8 @@ enum status profile_gpu_round(struct profile_gpu *g, struct hardware *hw, int ro
         s = direction(g, GPU_PINNED, false, &l->write_bytes_per_s, &g->write, round, err);
     if (s == STATUS_OK)
         s = direction(g, GPU_STAGED, true, &l->pageable_read_bytes_per_s, NULL, round, err);
+    if (s == STATUS_OK)
+        s = pinning(g, &l->pinning_bytes_per_s, round, err);
     if (s == STATUS_OK)
         s = together(g, round, err);
     if (s == STATUS_OK)

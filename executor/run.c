@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "executor/arena.h"
 #include "executor/backend.h"
@@ -40,7 +41,8 @@ struct runner {
     struct state state;
     struct schedule schedule;
     struct link_queue queue[RESOURCES_MAX];
-    struct io *lookup_io;                              /* of the compute thread */
+    struct io *lookup_io; /* of the compute thread */
+    double pinning_s;
     struct workspace_view workspace[TIERS_MAX], *host; /* host: of the tier whose lookup and logits are used */
     int64_t qkv_width;
     /* of the current run of the schedule */
@@ -258,13 +260,23 @@ static const struct memory *memory_of(const struct runner *r, int tier)
     return tier == host_tier(hw) ? r->backend[0]->host : NULL;
 }
 
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static enum status take_tier(struct runner *r, int t, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
     const struct memory *m = memory_of(r, t);
     bool disk = t == set->hardware->n_tiers - 1;
     arena_init(&r->arena[t], set->hardware->tier[t].name, set->hardware->tier[t].capacity_bytes);
+    double start = now_s();
     enum status s = m ? arena_reserve(&r->arena[t], m, placement_block(set->placement, t), err) : STATUS_OK;
+    if (m && t == host_tier(set->hardware))
+        r->pinning_s = now_s() - start;
     for (int g = 0; g < REGION_COUNT && s == STATUS_OK; g++) {
         void *base = NULL;
         s = (placement_pageable(set->placement, t, g) ? arena_take_plain : arena_take)(&r->arena[t], region_name(g),
@@ -525,6 +537,11 @@ enum status runner_generate(struct runner *r, const struct prompt *prompts, int6
 int64_t runner_peak_bytes(const struct runner *r, int tier)
 {
     return r->arena[tier].peak_bytes;
+}
+
+double runner_pinning_s(const struct runner *r)
+{
+    return r->pinning_s;
 }
 
 const char *runner_io_method(const struct runner *r)

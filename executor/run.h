@@ -57,6 +57,7 @@ enum status runner_generate(struct runner *r, const struct prompt *prompts, int6
 
 /* Recorded peak of a tier, and how its bytes divide: exactly the placement's. */
 int64_t runner_peak_bytes(const struct runner *r, int tier);
+double runner_pinning_s(const struct runner *r); /* that runner_open took the host's block in; 0: there is none */
 const char *runner_io_method(const struct runner *r);
 
 #endif

@@ -106,6 +106,7 @@ struct prediction {
     double busy_s[PHASE_COUNT][RESOURCES_MAX];               /* per phase, all its steps */
     double peak_bytes[PHASE_COUNT][TIERS_MAX];
     double in_use_bytes[PHASE_COUNT][TIERS_MAX]; /* the most at once (in_use.h); cost_predict leaves 0 */
+    double pinning_s;                            /* before the first run (placement.h), in no other time; cost_predict leaves 0 */
     int bound_by[PHASE_COUNT];                   /* the busiest resource */
     double latency_low_s, latency_high_s;        /* its error bar, see interval.h; cost_predict leaves 0: none */
 };

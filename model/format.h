@@ -15,7 +15,8 @@ int format_parse(const char *name, enum format *out); /* 0, or -1 if the name is
 
 /* Bytes of a weight matrix of (rows, cols). F32/F16/BF16: row-major, rows*cols elements. Q4 groups run along the rows (the
  * output channel, as FlexGen does): blocks of up to 64 rows, each block = cols fp16 scales, cols fp16 minima, then
- * r*ceil(cols/2) packed bytes; so a matrix may be cut at multiples of 64 rows and the pieces add up to the whole. */
+ * r*ceil(cols/2) packed bytes, all padded to an even count; so a matrix may be cut at multiples of 64 rows and the pieces add up to the
+ * whole. */
 int64_t format_matrix_bytes(enum format format, int64_t rows, int64_t cols);
 
 /* Rows at which a matrix may be cut: 1, or Q4_GROUP for Q4. */

@@ -46,6 +46,7 @@ struct link {
     struct curve write_bytes_per_s; /* upper -> lower */
     struct curve
         pageable_read_bytes_per_s; /* up out of memory that is not page-locked, through a pinned buffer; n == 0: not known */
+    double pinning_bytes_per_s;    /* at which the lower tier's memory is page-locked for the upper one; 0: not known */
     double read_latency_s;         /* added once per transfer */
     double write_latency_s;
     double read_spread, write_spread; /* of the rates from one time to another, see below */

@@ -230,9 +230,8 @@ static enum status check_tier(const struct json_object *o, const char *key, cons
 
 static enum status read_link(const struct json_object *o, struct hardware *hw, int i, struct error *err)
 {
-    static const char *const keys[] =
-        {"upper",       "lower",        "read",   "write", "pageable_read", "read_latency", "write_latency",
-         "read_spread", "write_spread", "source", NULL};
+    static const char *const keys[] = {"upper",        "lower",         "read",        "write",        "pageable_read", "pinning",
+                                       "read_latency", "write_latency", "read_spread", "write_spread", "source",        NULL};
     static const char reason[] = "links join neighbouring tiers, in their order";
     struct link *l = &hw->link[i];
     enum status status;
@@ -242,6 +241,7 @@ static enum status read_link(const struct json_object *o, struct hardware *hw, i
         (status = read_curve(o, "write", &link_curve, &l->write_bytes_per_s, err)) ||
         (json_has(o, "pageable_read") &&
          (status = read_curve(o, "pageable_read", &link_curve, &l->pageable_read_bytes_per_s, err))) ||
+        (json_has(o, "pinning") && (status = read_rate(o, "pinning", UNIT_BYTES_PER_S, &l->pinning_bytes_per_s, err))) ||
         (status = json_quantity(o, "read_latency", UNIT_SECONDS, &l->read_latency_s, err)) ||
         (status = json_quantity(o, "write_latency", UNIT_SECONDS, &l->write_latency_s, err)) ||
         (status = read_spread(o, "read_spread", &l->read_spread, err)) ||

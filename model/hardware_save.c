@@ -62,6 +62,8 @@ static void print_links(FILE *out, const struct hardware *hw, const char *source
         print_size_curve(out, "write", &l->write_bytes_per_s);
         if (l->pageable_read_bytes_per_s.n > 0)
             print_size_curve(out, "pageable_read", &l->pageable_read_bytes_per_s);
+        if (l->pinning_bytes_per_s > 0)
+            fprintf(out, "      \"pinning\": \"%s\",\n", quantity(l->pinning_bytes_per_s, UNIT_BYTES_PER_S, latency));
         fprintf(out, "      \"read_latency\": \"%s\",\n", quantity(l->read_latency_s, UNIT_SECONDS, latency));
         fprintf(out, "      \"write_latency\": \"%s\",\n", quantity(l->write_latency_s, UNIT_SECONDS, latency));
         print_spread(out, "read_spread", l->read_spread);

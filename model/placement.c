@@ -454,6 +454,13 @@ int64_t placement_block(const struct placement *pl, int tier)
     return sum;
 }
 
+double placement_pinning_s(const struct placement *pl, const struct hardware *hw)
+{
+    int host = host_tier(hw);
+    double rate = host > 0 ? hw->link[host - 1].pinning_bytes_per_s : 0;
+    return rate > 0 ? (double)placement_block(pl, host) / rate : 0;
+}
+
 enum status placement_check(const struct placement *pl, const struct hardware *hw, struct error *err)
 {
     for (int t = 0; t < pl->n_tiers; t++) {

@@ -93,6 +93,8 @@ void placement_free(struct placement *pl);                    /* a zeroed struct
 int64_t placement_peak(const struct placement *pl, int tier); /* sum of the tier's regions */
 bool placement_pageable(const struct placement *pl, int tier, enum region r);
 int64_t placement_block(const struct placement *pl, int tier); /* the peak without what is in pageable memory */
+/* Seconds that page-locking the host's block takes before a run on a device begins; 0: there is none, or no rate. */
+double placement_pinning_s(const struct placement *pl, const struct hardware *hw);
 /* STATUS_DOES_NOT_FIT with tier, bytes needed, available and missing if a tier's regions exceed its capacity. */
 enum status placement_check(const struct placement *pl, const struct hardware *hw, struct error *err);
 

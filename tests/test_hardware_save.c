@@ -81,6 +81,7 @@ static void same_hardware(const struct hardware *a, const struct hardware *b)
         same_curve(&a->link[i].read_bytes_per_s, &b->link[i].read_bytes_per_s);
         same_curve(&a->link[i].write_bytes_per_s, &b->link[i].write_bytes_per_s);
         same_curve(&a->link[i].pageable_read_bytes_per_s, &b->link[i].pageable_read_bytes_per_s);
+        same(a->link[i].pinning_bytes_per_s, b->link[i].pinning_bytes_per_s);
         same(a->link[i].read_latency_s, b->link[i].read_latency_s);
         same(a->link[i].write_latency_s, b->link[i].write_latency_s);
         same(a->link[i].read_spread, b->link[i].read_spread);
@@ -145,6 +146,7 @@ static struct hardware random_hardware(void)
         hw.link[i] = (struct link){random_curve(),
                                    random_curve(),
                                    below(2) ? random_curve() : (struct curve){.n = 0},
+                                   below(2) ? magnitude(3, 12) : 0,
                                    magnitude(-7, -1),
                                    below(3) ? magnitude(-7, -1) : 0,
                                    magnitude(-4, 0),

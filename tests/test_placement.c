@@ -246,3 +246,29 @@ Test(placement, whole_tensors_go_where_their_middles_fall)
     }
     arch_free(&a);
 }
+
+/* Of the host's memory beside a device everything is page-locked, or everything but the weights: at 2 GB/s that takes block / 2e9 s. */
+Test(placement, pageable_weights_are_not_part_of_the_pinned_block)
+{
+    struct arch a = {0};
+    struct error err = {0};
+    struct hardware hw = test_machine(3, "bf16");
+    struct workload w = {64, 8, 0};
+    struct policy p;
+    cr_assert_eq(arch_load(&a, "opt-1.3b", &err), STATUS_OK, "%s", err.text);
+    policy_default(&p, 3);
+    cr_assert_eq(policy_percent(&p, "20 50 0 100 0 100", &hw, &err), STATUS_OK, "%s", err.text);
+    struct placement pinned = place(&a, &hw, &w, &p);
+    p.pageable_weights = true;
+    struct placement pl = place(&a, &hw, &w, &p);
+    cr_assert_eq(placement_block(&pinned, 1), placement_peak(&pinned, 1));
+    cr_assert_eq(placement_pinning_s(&pinned, &hw), 0.0, "no rate is known");
+    cr_assert_eq(placement_peak(&pl, 1), placement_peak(&pinned, 1) + UPLOAD_BYTES);
+    cr_assert_eq(placement_block(&pl, 1), placement_peak(&pl, 1) - pl.region_bytes[1][REGION_WEIGHTS]);
+    cr_assert_eq(placement_block(&pl, 0), placement_peak(&pl, 0));
+    hw.link[0].pinning_bytes_per_s = 2e9;
+    cr_assert_float_eq(placement_pinning_s(&pl, &hw), (double)placement_block(&pl, 1) / 2e9, 1e-12);
+    placement_free(&pinned);
+    placement_free(&pl);
+    arch_free(&a);
+}

@@ -132,6 +132,6 @@ static enum status describe_device(int device, struct gpu_description *out, stru
     return STATUS_OK;
 }
 
-extern "C" const struct gpu_tools ballast_gpu_tools = {GPU_TOOLS_VERSION, describe_system,  describe_device,   gpu_bench_open,
-                                                       gpu_bench_close,   gpu_bench_copy,   gpu_bench_product, gpu_bench_unpack,
-                                                       gpu_bench_attend,  gpu_bench_passes, gpu_bench_launches};
+extern "C" const struct gpu_tools ballast_gpu_tools = {GPU_TOOLS_VERSION, describe_system,  describe_device,  gpu_bench_open,
+                                                       gpu_bench_close,   gpu_bench_copy,   gpu_bench_pin,    gpu_bench_product,
+                                                       gpu_bench_unpack,  gpu_bench_attend, gpu_bench_passes, gpu_bench_launches};

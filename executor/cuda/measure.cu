@@ -353,6 +353,20 @@ enum status gpu_bench_copy(struct gpu_bench *b, const struct gpu_copy *c, double
     return s == STATUS_OK ? compare(b, c, err) : s;
 }
 
+enum status gpu_bench_pin(struct gpu_bench *b, int64_t bytes, double *seconds, struct error *err)
+{
+    return median(
+        b,
+        [&](double *t) {
+            char *p = nullptr;
+            const double start = now_s();
+            const enum status s = take_pinned(&p, bytes, "timing", err);
+            *t = now_s() - start;
+            return s == STATUS_OK ? GPU_TRY(err, cudaFreeHost(p)) : s;
+        },
+        seconds);
+}
+
 /* -- kernels ------------------------------------------------------------------------------------------------------------- */
 
 /* A sample lasts about so long, and is of CALLS_MAX calls at most. */

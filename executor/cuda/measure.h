@@ -7,6 +7,7 @@
 enum status gpu_bench_open(struct gpu_bench **out, const struct gpu_bench_options *o, struct error *err);
 void gpu_bench_close(struct gpu_bench *b);
 enum status gpu_bench_copy(struct gpu_bench *b, const struct gpu_copy *c, double *seconds, struct error *err);
+enum status gpu_bench_pin(struct gpu_bench *b, int64_t bytes, double *seconds, struct error *err);
 enum status gpu_bench_product(struct gpu_bench *b, const struct gpu_product *p, double *seconds, struct error *err);
 enum status gpu_bench_unpack(struct gpu_bench *b, int64_t rows, int64_t cols, double *seconds, struct error *err);
 enum status gpu_bench_attend(struct gpu_bench *b, const struct gpu_attend *a, double *seconds, struct error *err);

@@ -164,6 +164,8 @@ Test(gpu_profile, every_call_may_fail_and_nothing_is_left_behind)
         if (s == STATUS_OK)
             s = tools->copy(b, &staged, &seconds, &err);
         if (s == STATUS_OK)
+            s = tools->pin(b, HOST, &seconds, &err);
+        if (s == STATUS_OK)
             s = tools->product(b, &product, &seconds, &err);
         failed = s != STATUS_OK;
         cr_assert(!failed || strstr(err.text, "executor/cuda/"), "call %lld: %s", (long long)call, err.text);
@@ -218,6 +220,7 @@ Test(gpu_profile, the_profile_has_a_gpu_before_memory_and_disk_and_can_be_loaded
     cr_assert_eq(again.link[0].pageable_read_bytes_per_s.n, 8);
     cr_assert_gt(u->spread, 0.0);
     cr_assert_gt(again.link[0].read_spread, 0.0);
+    cr_assert_gt(again.link[0].pinning_bytes_per_s, 0.0);
     cr_assert_gt(u->attention_prefill_flops_per_s, 0.0);
     cr_assert_gt(u->attention_decode_bytes_per_s[FORMAT_Q4], 0.0);
     cr_assert_gt(u->launch_s, 0.0);
