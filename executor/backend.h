@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "executor/arena.h"
+#include "executor/sample.h"
 #include "model/arch.h"
 #include "model/error.h"
 #include "model/hardware.h"
@@ -68,8 +69,8 @@ struct backend_options {
 
 struct backend_state;
 
-/* Tensors and rows of q, k, v are in memory of the unit's tier, whatever that is; `pad`, `page`, token vectors and logits in the host's. A
- * computation has ended when its function returns. */
+/* Tensors, rows of q, k, v and logits are in memory of the unit's tier, whatever that is; `pad`, `page`, token vectors and tokens in the
+ * host's. A computation has ended when its function returns. */
 struct backend {
     const char *name;
     /* One block for a tier of a device, and for the host tier it copies from and to, but for what is pageable; NULL: plain memory. */
@@ -96,6 +97,9 @@ struct backend {
     /* Logits of the token at `position` of each sequence into columns of logits (sequences, vocab): the part's rows of the table. */
     enum status (*head)(struct backend_state *b, const struct layer_weights *w, const struct layer_weights *norm,
                         const struct batch *batch, int64_t position, float *logits, struct error *err);
+    /* token[i] = sample_token for row i of logits (sequences, vocab), which is sequence `sequence` + i of the run, at `position`. */
+    enum status (*choose)(struct backend_state *b, const struct sampling *how, const float *logits, int sequences,
+                          int64_t sequence, int64_t position, int32_t *token, struct error *err);
     /* Decode in three pieces, for attention near the cache. qkv projects all sequences into qkv (sequences, q+k+v width) and attends
      * for those whose cache segments the batch has; attend does so for the batch's segments elsewhere, over rows of the same layout;
      * out projects the results, which lie where the queries were. */

@@ -27,7 +27,7 @@ struct link_queue {
 /* What lies in the workspace of a tier: model/placement.h, struct workspace. */
 struct workspace_view {
     char *lookup, *upload, *unit;
-    float *near, *logits;
+    float *logits, *near;
     struct workspace part;
 };
 
@@ -43,7 +43,7 @@ struct runner {
     struct link_queue queue[RESOURCES_MAX];
     struct io *lookup_io; /* of the compute thread */
     double pinning_s;
-    struct workspace_view workspace[TIERS_MAX], *host; /* host: of the tier whose lookup and logits are used */
+    struct workspace_view workspace[TIERS_MAX], *host; /* host: of the tier whose lookup is used */
     int64_t qkv_width;
     /* of the current run of the schedule */
     int64_t block;   /* sequences in it */
@@ -117,21 +117,22 @@ static void accept_token(struct runner *r, int64_t sequence, int step, int32_t t
             r->ended[sequence] = true;
 }
 
-static void sample_batch(struct runner *r, const struct op *op, float *logits)
+static enum status sample_batch(struct runner *r, const struct op *op, const float *logits, struct error *err)
 {
-    int64_t vocab = r->o.setting.arch->vocab;
     int n = r->o.setting.policy->gpu_batch_size, first = first_sequence(r, op);
-    for (int i = 0; i < n; i++)
-        accept_token(r, first + i, op->step,
-                     sample_token(&r->o.sampling, logits + i * vocab, vocab, r->first + first + i, op->step, r->host->lookup));
-    if (!stream_ends_pass(r->o.setting.workload, r->o.setting.policy, op->batch, op->step))
-        return;
+    int32_t *token = (int32_t *)(void *)r->host->lookup; /* 1 MiB at least: four times what the largest batch takes */
+    enum status s = r->backend[0]->choose(r->unit[0], &r->o.sampling, logits, n, r->first + first, op->step, token, err);
+    for (int i = 0; i < n && s == STATUS_OK; i++)
+        accept_token(r, first + i, op->step, token[i]);
+    if (s != STATUS_OK || !stream_ends_pass(r->o.setting.workload, r->o.setting.policy, op->batch, op->step))
+        return s;
     bool all = true;
     for (int64_t i = 0; i < r->wanted; i++)
         all &= r->ended[i];
     r->stop = all;
     if (r->o.step_done)
         r->o.step_done(op->step, r->o.arg);
+    return s;
 }
 
 static bool last_layer(const struct runner *r, const struct op *op)
@@ -139,19 +140,37 @@ static bool last_layer(const struct runner *r, const struct op *op)
     return op->layer + 1 == r->o.setting.arch->n_layers;
 }
 
-/* Batches under way have room for their logits. */
 static float *logits_of(const struct runner *r, const struct op *op)
 {
     const struct policy *p = r->o.setting.policy;
-    return r->host->logits + (int64_t)(op->batch % p->num_gpu_batches) * p->gpu_batch_size * r->o.setting.arch->vocab;
+    const struct arch *a = r->o.setting.arch;
+    return r->workspace[0].logits + (int64_t)(op->batch % workspace_logits(a, p)) * p->gpu_batch_size * a->vocab;
+}
+
+/* What a head part has made of the tokens at `token` goes to the hook, by way of the host's memory. */
+static enum status show_logits(struct runner *r, const struct op *op, const struct batch *batch, int64_t token,
+                               const float *logits, struct error *err)
+{
+    const struct tensor *table = layer_tensor(layer_of(r, op), ROLE_EMBED_TOKENS);
+    const int64_t count = table->row_end - table->row_begin, at = batch->first + token;
+    float *row = (float *)(void *)r->host->lookup;
+    struct lane lane = lane_of(r, op->resource);
+    enum status s = STATUS_OK;
+    for (int i = 0; i < batch->sequences && s == STATUS_OK; i++) {
+        if (at < batch->pad[i])
+            continue;
+        s = lane_copy_now(&lane, row, logits + i * r->o.setting.arch->vocab + table->row_begin, count * (int64_t)sizeof *row,
+                          err);
+        if (s == STATUS_OK)
+            r->o.logits(r->first + first_sequence(r, op) + i, at - batch->pad[i], table->row_begin, count, row, r->o.arg);
+    }
+    return s;
 }
 
 /* The last position only, or with a logits hook all of them, the last one last. */
 static enum status run_head(struct runner *r, const struct op *op, const struct layer_weights *w, const struct batch *batch,
                             struct error *err)
 {
-    const struct arch *a = r->o.setting.arch;
-    const struct tensor *table = layer_tensor(w->layer, ROLE_EMBED_TOKENS);
     int head = op->layer - layer_of(r, op)->block;
     float *logits = logits_of(r, op);
     struct layer_weights norm;
@@ -159,14 +178,10 @@ static enum status run_head(struct runner *r, const struct op *op, const struct 
     enum status s = STATUS_OK;
     for (int64_t t = r->o.logits ? 0 : batch->tokens - 1; t < batch->tokens && s == STATUS_OK; t++) {
         s = r->backend[0]->head(r->unit[0], w, &norm, batch, t, logits, err);
-        for (int i = 0; i < batch->sequences && s == STATUS_OK && r->o.logits; i++)
-            if (batch->first + t >= batch->pad[i])
-                r->o.logits(r->first + first_sequence(r, op) + i, batch->first + t - batch->pad[i], table->row_begin,
-                            table->row_end - table->row_begin, logits + i * a->vocab + table->row_begin, r->o.arg);
+        if (s == STATUS_OK && r->o.logits)
+            s = show_logits(r, op, batch, t, logits, err);
     }
-    if (s == STATUS_OK && last_layer(r, op))
-        sample_batch(r, op, logits);
-    return s;
+    return s == STATUS_OK && last_layer(r, op) ? sample_batch(r, op, logits, err) : s;
 }
 
 static float *near_rows(const struct runner *r, int tier, const struct op *op)
@@ -294,9 +309,9 @@ static void view_workspace(struct runner *r, int t)
     v->part = workspace_of(set->arch, set->hardware, t, set->workload, set->policy);
     v->lookup = r->region[t][REGION_WORKSPACE];
     v->upload = v->lookup + v->part.lookup_bytes;
-    v->unit = v->upload + v->part.upload_bytes;
+    v->logits = (float *)(void *)(v->upload + v->part.upload_bytes);
+    v->unit = v->upload + v->part.upload_bytes + v->part.logits_bytes;
     v->near = (float *)(v->unit + v->part.unit_bytes);
-    v->logits = (float *)((char *)v->near + v->part.near_bytes);
 }
 
 static enum status take_regions(struct runner *r, struct error *err)

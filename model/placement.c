@@ -70,12 +70,12 @@ int pageable_tier(const struct hardware *hw, const struct policy *p)
     return p->pageable_weights && host > 0 && !hardware_waits(hw) ? host : -1;
 }
 
-/* Room for the token vectors of a look-up, 1 MiB at a time, and to sort a row of logits. Beside a device this is also where files are read
- * into and packed by a few threads; the host's own unit leaves more than that. */
+/* Room for the token vectors of a look-up, 1 MiB at a time, or for a row of logits, should somebody ask to see them. Beside a device this is
+ * also where files are read into and packed by a few threads; the host's own unit leaves more than that. */
 static int64_t lookup_bytes(const struct arch *a, bool beside_device)
 {
     int64_t packing = 4 * Q4_GROUP * widest_input(a) * (4 + 4 + 1); /* f32 rows, stored rows, packed ones */
-    return round_up(max64(max64(1 << 20, 8 * a->vocab), beside_device ? packing : 0), DISK_ALIGN);
+    return round_up(max64(max64(1 << 20, 4 * a->vocab), beside_device ? packing : 0), DISK_ALIGN);
 }
 
 /* A program that computes a batch at once, as FlexGen prints its working set (facts/flexgen.md, "Peak memory"): the largest of queries, keys, values and
@@ -100,6 +100,12 @@ static int64_t layer_bytes(const struct arch *a, const struct compute *unit, con
     return max64(layer, head) + copy;
 }
 
+int workspace_logits(const struct arch *a, const struct policy *p)
+{
+    bool parts = a->layer[a->n_layers - 1].block > 0;
+    return parts && p->schedule != SCHEDULE_ROW ? p->num_gpu_batches : 1;
+}
+
 struct workspace workspace_of(const struct arch *a, const struct hardware *hw, int tier, const struct workload *w,
                               const struct policy *p)
 {
@@ -109,9 +115,10 @@ struct workspace workspace_of(const struct arch *a, const struct hardware *hw, i
         return s;
     if (tier == host_tier(hw)) {
         s.lookup_bytes = lookup_bytes(a, tier > 0);
-        s.logits_bytes = policy_block(p) * a->vocab * 4;
         s.upload_bytes = tier == pageable_tier(hw, p) ? UPLOAD_BYTES : 0;
     }
+    if (tier == 0 && !hw->compute[0].whole_batch) /* of a whole batch they are among its intermediate results */
+        s.logits_bytes = round_up((int64_t)workspace_logits(a, p) * p->gpu_batch_size * a->vocab * 4, DISK_ALIGN);
     if (tier == 0)
         s.unit_bytes =
             round_up((hw->compute[0].whole_batch ? whole_batch_bytes(a, w, p) : layer_bytes(a, &hw->compute[0], w, p)) +
@@ -126,7 +133,7 @@ struct workspace workspace_of(const struct arch *a, const struct hardware *hw, i
 
 int64_t workspace_bytes(const struct workspace *s)
 {
-    return s->lookup_bytes + s->upload_bytes + s->unit_bytes + s->near_bytes + s->logits_bytes;
+    return s->lookup_bytes + s->upload_bytes + s->logits_bytes + s->unit_bytes + s->near_bytes;
 }
 
 int64_t largest_layer_bytes(const struct arch *a, enum format weights)

@@ -44,15 +44,18 @@ int64_t cache_row_bytes(const struct layer *l, enum format cache); /* keys and v
 int64_t cache_tokens(const struct workload *w);                    /* s + n - 1: the last token is never attended to */
 int64_t hidden_row_bytes(const struct arch *a, const struct compute *unit);
 int64_t workspace_rows(const struct compute *unit, int64_t sequences, int64_t tokens); /* rows computed at a time */
-/* The parts of a tier's workspace, in this order. The first and the last are in the first tier of the host, whose memory files are read
- * into and the next tokens are chosen in. */
+/* The parts of a tier's workspace, in this order; the first three are whole pages. */
 struct workspace {
-    int64_t lookup_bytes; /* token vectors on their way from the table, and one row of logits to be sampled */
+    /* the first tier of the host, whose memory files are read into */
+    int64_t lookup_bytes; /* token vectors on their way from the table */
     int64_t upload_bytes; /* pinned, beside pageable weights: these go up through it */
+    int64_t logits_bytes; /* tier 0, where the next tokens are chosen: of workspace_logits batches */
     int64_t unit_bytes;   /* of the tier's compute unit: intermediate results of the largest layer, and its fixed scratch */
     int64_t near_bytes;   /* attention near the cache: queries, keys and values of two batches, the same on tiers 0 and 1 */
-    int64_t logits_bytes; /* of the block */
 };
+/* Batches whose logits are kept at once: one, or all under way where other batches pass one part of the head before this one comes to the
+ * next. */
+int workspace_logits(const struct arch *a, const struct policy *p);
 struct workspace workspace_of(const struct arch *a, const struct hardware *hw, int tier, const struct workload *w,
                               const struct policy *p);
 int64_t workspace_bytes(const struct workspace *s);

@@ -21,6 +21,7 @@ struct outcome {
     const struct fixture *f;
     double worst; /* |logit - reference| over every position */
     int64_t logits;
+    float *seen; /* (rows, vocab) as the fixture's: the logits of this run, if it is to keep them */
     struct generated out[FIXTURE_PROMPTS];
     int64_t peak[TIERS_MAX];
 };
@@ -35,16 +36,20 @@ static inline void compare_logits(int64_t sequence, int64_t position, int64_t be
     for (int64_t i = 0; i < count; i++)
         o->worst = fmax(o->worst, fabs((double)logits[i] - (double)reference[i]));
     o->logits += count;
+    if (o->seen)
+        memcpy(o->seen + (reference - o->f->logits), logits, (size_t)count * sizeof *logits);
 }
 
-static inline enum status run_fixture(const struct fixture *f, const struct hardware *hw, const struct policy *p,
-                                      const struct backend *backend, struct outcome *o, struct trace *trace, struct error *err)
+/* `how` NULL: greedy; otherwise the logits are kept. */
+static inline enum status run_sampled(const struct fixture *f, const struct hardware *hw, const struct policy *p,
+                                      const struct backend *backend, const struct sampling *how, struct outcome *o,
+                                      struct trace *trace, struct error *err)
 {
     struct workload w = {12, f->new_tokens, FIXTURE_PROMPTS}; /* the diagonal serves them all at once */
     struct placement pl;
     struct prediction prediction = {0};
     struct runner *r = NULL;
-    *o = (struct outcome){.f = f};
+    *o = (struct outcome){.f = f, .seen = how ? calloc((size_t)(f->rows * f->arch.vocab), sizeof *o->seen) : NULL};
     enum status s = placement_new(&pl, &f->arch, hw, &w, p, err);
     if (s != STATUS_OK)
         return s;
@@ -57,6 +62,8 @@ static inline enum status run_fixture(const struct fixture *f, const struct hard
                              .logits = compare_logits,
                              .arg = o};
     sampling_default(&ro.sampling);
+    if (how)
+        ro.sampling = *how;
     int64_t block = stream_sequences(&w, p);
     s = runner_open(&r, &ro, err);
     for (int64_t first = 0; first < FIXTURE_PROMPTS && s == STATUS_OK; first += block) {
@@ -70,8 +77,15 @@ static inline enum status run_fixture(const struct fixture *f, const struct hard
     return s;
 }
 
+static inline enum status run_fixture(const struct fixture *f, const struct hardware *hw, const struct policy *p,
+                                      const struct backend *backend, struct outcome *o, struct trace *trace, struct error *err)
+{
+    return run_sampled(f, hw, p, backend, NULL, o, trace, err);
+}
+
 static inline void free_outcome(struct outcome *o)
 {
+    free(o->seen);
     for (int i = 0; i < FIXTURE_PROMPTS; i++)
         free(o->out[i].tokens);
 }
@@ -192,6 +206,39 @@ static inline void every_placement(const char *model, const struct backend *back
                          (long long)o.peak[t]);
         free_outcome(&o);
     }
+    fixture_free(&f);
+}
+
+/* Whoever chooses, and wherever the logits are: every token is sample_token's of the logits of its place, and so the same everywhere. */
+static inline void samples_are_those_of_their_logits(const char *model, const struct sampling *how, const struct backend *backend)
+{
+    struct fixture f;
+    struct outcome first = {0};
+    fixture_load(&f, model);
+    void *scratch = malloc((size_t)f.arch.vocab * sizeof(uint64_t));
+    for (int i = 0; i < N_PLACED; i++) {
+        if (!case_of(&PLACED[i], backend) || i % 3 != 0)
+            continue;
+        struct hardware hw = machine_of(&PLACED[i], "f32", backend);
+        struct policy p = placed_policy(&PLACED[i], &hw);
+        struct outcome o;
+        struct error err = {0};
+        cr_assert_eq(run_sampled(&f, &hw, &p, backend, how, &o, NULL, &err), STATUS_OK, "case %d: %s", i, err.text);
+        for (int k = 0; k < FIXTURE_PROMPTS; k++)
+            for (int64_t t = 0; t < f.new_tokens; t++) {
+                const float *row = o.seen + (f.first_row[k] + f.prompt[k].n_ids - 1 + t) * f.arch.vocab;
+                const int32_t want = sample_token(how, row, f.arch.vocab, k, t, scratch);
+                cr_assert_eq(o.out[k].tokens[t], want, "case %d, prompt %d, token %lld: %d, expected %d", i, k, (long long)t,
+                             o.out[k].tokens[t], want);
+                cr_assert(!first.f || first.out[k].tokens[t] == want, "case %d, prompt %d, token %lld", i, k, (long long)t);
+            }
+        if (first.f)
+            free_outcome(&o);
+        else
+            first = o;
+    }
+    free_outcome(&first);
+    free(scratch);
     fixture_free(&f);
 }
 

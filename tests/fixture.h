@@ -20,6 +20,7 @@ struct fixture {
     struct prompt prompt[FIXTURE_PROMPTS];
     int32_t *generated[FIXTURE_PROMPTS]; /* (new_tokens) */
     int64_t first_row[FIXTURE_PROMPTS];
+    int64_t rows;
     float *logits; /* (rows, vocab) */
 };
 
@@ -49,6 +50,7 @@ static inline void fixture_load(struct fixture *f, const char *name)
         f->first_row[i] = rows;
         rows += json_integer_value(json_array_get(json_object_get(root, "logits_rows"), (size_t)i));
     }
+    f->rows = rows;
     json_decref(root);
     snprintf(path, sizeof path, "%s/logits.bin", f->directory);
     FILE *file = fopen(path, "rb");

@@ -37,6 +37,11 @@ Test(executor, bf16_gives_the_same_tokens_everywhere)
     same_everywhere("bf16", FORMAT_F32, 16, 16, NULL);
 }
 
+Test(executor, sampled_tokens_are_those_of_their_logits)
+{
+    samples_are_those_of_their_logits("opt-tiny-shard", &(struct sampling){0.8, 40, 0.9, 7}, NULL);
+}
+
 /* -- a trace says what happened ---------------------------------------------------------------------------------------- */
 
 Test(executor, the_trace_has_every_operation_after_what_it_waited_for)

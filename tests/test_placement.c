@@ -272,3 +272,32 @@ Test(placement, pageable_weights_are_not_part_of_the_pinned_block)
     placement_free(&pl);
     arch_free(&a);
 }
+
+Test(placement, logits_are_where_tokens_are_chosen_for_as_many_batches_as_must_wait)
+{
+    /* OPT-30B's table is smaller than its MLP: a head of one part, done with a batch before the next comes. OPT-1.3B's is larger, a head of several
+     * parts, each for all batches in turn; row by row a batch goes through all of them. Logits: 4 bytes times 50272, in whole pages. */
+    static const struct {
+        const char *model;
+        enum schedule_kind schedule;
+        int batches;
+    } cases[] = {{"opt-30b", SCHEDULE_ZIGZAG, 1},
+                 {"opt-1.3b", SCHEDULE_ZIGZAG, 5},
+                 {"opt-1.3b", SCHEDULE_DIAGONAL, 5},
+                 {"opt-1.3b", SCHEDULE_ROW, 1}};
+    struct hardware hw = test_machine(3, "f16");
+    struct workload w = {.prompt_tokens = 8, .gen_tokens = 10};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct arch a = {0};
+        struct policy p;
+        cr_assert_eq(arch_load(&a, cases[i].model, NULL), STATUS_OK);
+        policy_default(&p, 3);
+        p.gpu_batch_size = 3;
+        p.num_gpu_batches = 5;
+        p.schedule = cases[i].schedule;
+        const int64_t bytes = 4 * 50272 * 3 * cases[i].batches, pages = (bytes + DISK_ALIGN - 1) / DISK_ALIGN;
+        cr_assert_eq(workspace_of(&a, &hw, 0, &w, &p).logits_bytes, pages * DISK_ALIGN, "case %zu", i);
+        cr_assert_eq(workspace_of(&a, &hw, 1, &w, &p).logits_bytes, 0, "case %zu", i);
+        arch_free(&a);
+    }
+}

@@ -85,6 +85,7 @@ static enum status backend_open(struct backend_state **out, const struct backend
     int64_t have = o->workspace_bytes - b->rows * (a->hidden + width) * 4;
     int64_t need =
         max64(linear_scratch_bytes(o->threads, b->math, b->rows, widest), attention_scratch_bytes(o->threads, &b->shape));
+    need = max64(need, a->vocab * (int64_t)sizeof(uint64_t)); /* of sample_token */
     if (have < need) {
         free(b);
         return error_set(err, STATUS_INVALID, "compute '%s': workspace is %lld bytes too small for the kernels' scratch (%lld)",
@@ -292,6 +293,16 @@ static enum status layer_head(struct backend_state *b, const struct layer_weight
     return s;
 }
 
+static enum status choose(struct backend_state *b, const struct sampling *how, const float *logits, int sequences,
+                          int64_t sequence, int64_t position, int32_t *token, struct error *err)
+{
+    (void)err;
+    void *scratch = (void *)(((uintptr_t)b->scratch + 7) & ~(uintptr_t)7);
+    for (int i = 0; i < sequences; i++)
+        token[i] = sample_token(how, logits + i * b->a->vocab, b->a->vocab, sequence + i, position, scratch);
+    return STATUS_OK;
+}
+
 static enum status layer_embed(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
                                int64_t count, const void *vectors, enum format format, struct error *err)
 {
@@ -365,6 +376,7 @@ const struct backend backend_cpu = {
     .attention = layer_attention,
     .mlp = layer_mlp,
     .head = layer_head,
+    .choose = choose,
     .qkv = near_qkv,
     .attend = near_attend,
     .out = near_out,

@@ -44,7 +44,7 @@ struct backend_state {
     int64_t q_width, kv_width, qkv_width, inner_width, out_width;
     int64_t rows;  /* at a time */
     char *operand; /* (rows, widest) of what is multiplied */
-    float *inner;  /* (rows, inner_width): q, k, v or the MLP's inner rows; token vectors; logits */
+    float *inner;  /* (rows, inner_width): q, k, v or the MLP's inner rows; token vectors */
     float *out;    /* (rows, out_width) */
     char *scratch; /* pads and pages of the operation's batch; behind them converted weights, or parts of attention */
     int64_t scratch_bytes, used;
@@ -563,35 +563,31 @@ static enum status head_input(struct backend_state *b, const struct layer_weight
     return resident_product(b, norm, ROLE_PROJECT_OUT, b->out, end - begin, b->inner, err);
 }
 
-/* Logits of one piece of the table from the operand rows, as many columns at a time as fit into the inner rows, each time down to the host. */
-static enum status piece_logits(struct backend_state *b, const struct layer_weights *w, const struct matrix_piece *p,
-                                int64_t cols, int64_t m, float *logits, struct error *err)
-{
-    const int64_t vocab = b->a->vocab, rows = p->row_end - p->row_begin;
-    const int64_t step = std::max<int64_t>(1, b->rows * b->inner_width / m / Q4_GROUP) * Q4_GROUP;
-    for (int64_t at = 0; at < rows; at += step) {
-        const int64_t n = std::min(step, rows - at);
-        TRY(multiply(b, w->format, static_cast<const char *>(p->data) + format_matrix_bytes(w->format, at, cols), n, cols,
-                     b->operand, operand_format(b, w->format), cols, m, b->inner, n, err));
-        GPU(cudaMemcpy2DAsync(logits + p->row_begin + at, (size_t)vocab * sizeof *logits, b->inner, (size_t)n * sizeof *logits,
-                              (size_t)n * sizeof *logits, (size_t)m, cudaMemcpyDeviceToHost, b->compute));
-    }
-    return STATUS_OK;
-}
-
 static enum status layer_head(struct backend_state *b, const struct layer_weights *w, const struct layer_weights *norm,
                               const struct batch *batch, int64_t position, float *logits, struct error *err)
 {
-    const int64_t e = layer_tensor(w->layer, ROLE_EMBED_TOKENS)->cols;
+    const struct tensor *table = layer_tensor(w->layer, ROLE_EMBED_TOKENS);
+    const int64_t e = table->cols, vocab = b->a->vocab;
     b->used = 0;
     for (int begin = 0; begin < batch->sequences; begin += (int)b->rows) {
         const int end = (int)std::min((int64_t)batch->sequences, begin + b->rows);
         const float *rows;
         TRY(head_input(b, norm, batch, begin, end, position, &rows, err));
         GPU(gpu_convert(b->compute, rows, FORMAT_F32, e, end - begin, e, b->operand, operand_format(b, w->format), e));
-        for (int i = 0; i < w->n_pieces[ROLE_EMBED_TOKENS]; i++)
-            TRY(piece_logits(b, w, &w->piece[ROLE_EMBED_TOKENS][i], e, end - begin, logits + begin * b->a->vocab, err));
+        TRY(product(b, w, ROLE_EMBED_TOKENS, b->operand, e, end - begin, logits + begin * vocab + table->row_begin, vocab, err));
     }
+    return end_operation(b, err);
+}
+
+static enum status choose(struct backend_state *b, const struct sampling *how, const float *logits, int sequences,
+                          int64_t sequence, int64_t position, int32_t *token, struct error *err)
+{
+    const int64_t bytes = sequences * (int64_t)sizeof *token;
+    int32_t *chosen = reinterpret_cast<int32_t *>(b->scratch);
+    if (bytes > b->scratch_bytes)
+        return error_set(err, STATUS_INVALID, "the workspace has no room for %d tokens", sequences);
+    GPU(gpu_sample(b->compute, how, logits, sequences, b->a->vocab, sequence, position, chosen));
+    GPU(cudaMemcpyAsync(token, chosen, (size_t)bytes, cudaMemcpyDeviceToHost, b->compute));
     return end_operation(b, err);
 }
 
@@ -637,8 +633,8 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
 static const struct memory device = {device_take, device_give}, host = {host_take, host_give};
 
 static const struct backend backend_gpu = {
-    "cuda", &device,     &host,           backend_open, backend_close, copy,     copy_pageable, mark,
-    wait,   layer_embed, layer_attention, layer_mlp,    layer_head,    near_qkv, near_attend,   near_out,
+    "cuda",      &device,         &host,     backend_open, backend_close, copy,     copy_pageable, mark,     wait,
+    layer_embed, layer_attention, layer_mlp, layer_head,   choose,        near_qkv, near_attend,   near_out,
 };
 
 extern "C" const struct backend_table ballast_backend = {BACKEND_TABLE_VERSION, &backend_gpu};

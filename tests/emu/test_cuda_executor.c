@@ -72,6 +72,11 @@ Test(cuda_executor, bf16_weights_are_multiplied_in_f32_where_there_is_no_bf16)
     cr_assert_gt(ampere, turing);
 }
 
+Test(cuda_executor, sampled_tokens_are_those_of_their_logits)
+{
+    samples_are_those_of_their_logits("opt-tiny-shard", &(struct sampling){0.8, 40, 0.9, 7}, gpu(EMU_SEEDED));
+}
+
 /* -- what goes wrong --------------------------------------------------------------------------------------------------- */
 
 /* A placement of PLACED. */
