@@ -17,6 +17,7 @@
 
 #include "executor/cpu/kernels.h"
 #include "executor/cpu/onednn.h"
+#include "model/sparse.h"
 
 static clockid_t clock_id = CLOCK_MONOTONIC;
 
@@ -288,23 +289,29 @@ struct attention_job {
     const int32_t *pad;
     float *q, *out;
     void *scratch;
+    int64_t scratch_bytes;
+    double sparsity;
 };
 
 static void attention_run(void *arg)
 {
     struct attention_job *j = arg;
 
-    attention(j->pool, &j->shape, &j->cache, j->sequences, j->first, j->tokens, j->pad, j->q, j->shape.heads * j->shape.head_dim,
-              j->out, j->scratch);
+    if (j->sparsity < 1)
+        sparse_attention(j->pool, &j->shape, &j->cache, j->sequences, j->first, j->sparsity, j->pad, j->q,
+                         j->shape.heads * j->shape.head_dim, j->out, j->scratch, j->scratch_bytes);
+    else
+        attention(j->pool, &j->shape, &j->cache, j->sequences, j->first, j->tokens, j->pad, j->q,
+                  j->shape.heads * j->shape.head_dim, j->out, j->scratch);
 }
 
 static void bench_attention(struct pool *pool, struct sweep *sweep, enum format format, int64_t heads, int64_t kv_heads,
-                            int64_t head_dim, int64_t sequences, int64_t context, int64_t tokens, double seconds)
+                            int64_t head_dim, int64_t sequences, int64_t context, int64_t tokens, double sparsity, double seconds)
 {
     const int64_t width = kv_heads * head_dim, q_width = heads * head_dim, vector = format_vector_bytes(format, width);
     const int64_t bytes = context * sequences * 2 * vector;
     int32_t *pad = calloc((size_t)sequences, sizeof *pad);
-    float *row = random_floats(width * sequences);
+    float *row = random_floats(width * sequences + context); /* a token's keys and values are the last one's, shifted */
     struct attention_job j = {
         .pool = pool,
         .shape = {heads, kv_heads, head_dim, 0.1},
@@ -315,19 +322,22 @@ static void bench_attention(struct pool *pool, struct sweep *sweep, enum format 
         .pad = pad,
         .q = random_floats(sequences * tokens * q_width),
         .out = allocate(sequences * tokens * q_width * 4),
+        .sparsity = sparsity,
     };
     struct job kernel = {attention_run, &j, 0}, memory = {sweep_run, sweep, 0};
 
-    j.scratch = allocate(attention_scratch_bytes(pool_threads(pool), &j.shape));
+    j.scratch_bytes = sparse_attention_scratch_bytes(pool_threads(pool), &j.shape, context) + (8 << 20);
+    j.scratch = allocate(j.scratch_bytes);
     for (int64_t t = 0; t < context; t++)
-        cache_store(pool, &j.cache, sequences, t, 1, width, row, row, width);
-    const double memory_ratio = race(&kernel, &memory, seconds) * (double)bytes / (double)SWEEP_BYTES;
-    const double pairs =
-        (double)(sequences * heads) * ((double)tokens * (double)(context - tokens) + (double)tokens * (double)(tokens + 1) / 2);
-    const double bytes_per_s = (double)bytes / kernel.best_s;
-    printf("attention,f32,%s,%lld,%lld,%lld,%d,%.6f,%.1f,%.2f,%.2f,,\n", format_name(format), (long long)(sequences * tokens),
-           (long long)context, (long long)width, pool_threads(pool), kernel.best_s,
-           4.0 * pairs * (double)head_dim / kernel.best_s * 1e-9, bytes_per_s * 1e-9, memory_ratio);
+        cache_store(pool, &j.cache, sequences, t, 1, width, row + t, row + t, width);
+    const double part = sparse_read(sparsity, (double)context) / (double)context; /* that is read */
+    const double memory_ratio = race(&kernel, &memory, seconds) * part * (double)bytes / (double)SWEEP_BYTES;
+    const double pairs = part * (double)(sequences * heads) *
+                         ((double)tokens * (double)(context - tokens) + (double)tokens * (double)(tokens + 1) / 2);
+    const double bytes_per_s = part * (double)bytes / kernel.best_s;
+    printf("%s,f32,%s,%lld,%lld,%lld,%d,%.6f,%.1f,%.2f,%.2f,,\n", sparsity < 1 ? "sparse attention" : "attention",
+           format_name(format), (long long)(sequences * tokens), (long long)context, (long long)width, pool_threads(pool),
+           kernel.best_s, 4.0 * pairs * (double)head_dim / kernel.best_s * 1e-9, bytes_per_s * 1e-9, memory_ratio);
     fflush(stdout);
     free(pad);
     free(row);
@@ -353,12 +363,15 @@ static void bench_all_attention(struct sweep *sweep, double seconds)
     static const enum format format[] = {FORMAT_F32, FORMAT_F16, FORMAT_Q4};
 
     for (int i = 0; i < 3; i++) {
-        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 1, 4096, 1, seconds);
-        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 16, 512, 1, seconds);
-        bench_attention(sweep->pool, sweep, format[i], 32, 8, 128, 16, 1024, 1, seconds);
-        bench_attention(sweep->pool, sweep, format[i], 32, 32, 64, 16, 512, 1, seconds);
-        bench_attention(sweep->pool, sweep, format[i], 32, 32, 64, 4, 512, 512, seconds);
-        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 2, 1024, 1024, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 1, 4096, 1, 1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 1, 4096, 1, 0.1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 16, 512, 1, 1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 16, 512, 1, 0.1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 32, 8, 128, 16, 1024, 1, 1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 32, 32, 64, 16, 512, 1, 1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 32, 32, 64, 16, 512, 1, 0.1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 32, 32, 64, 4, 512, 512, 1, seconds);
+        bench_attention(sweep->pool, sweep, format[i], 40, 40, 128, 2, 1024, 1024, 1, seconds);
     }
 }
 

@@ -27,6 +27,15 @@ ALSO_ON_DEVICE static inline uint32_t float_order(float logit)
     return bits ^ (negative | 0x80000000u);
 }
 
+/* Its inverse. */
+static inline float float_of_order(uint32_t order)
+{
+    const uint32_t bits = order & 0x80000000u ? order ^ 0x80000000u : ~order;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* The weight of a logit, to one part in 2^27; max is finite, temperature above 0. */
 ALSO_ON_DEVICE static inline uint64_t draw_weight(float logit, float max, double temperature)
 {

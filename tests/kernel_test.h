@@ -3,6 +3,7 @@
 #define BALLAST_TESTS_KERNEL_TEST_H
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,17 @@ static inline float *random_array(uint64_t *state, int64_t n)
     for (int64_t i = 0; i < n; i++)
         x[i] = random_unit(state);
     return x;
+}
+
+/* Queries and keys whose scores are exact in f32, and often equal, so that what sparse attention chooses does not hang on rounding: queries (n_q)
+ * become whole 64ths up to 3, keys (rows, width) whole numbers from 0 to 15, both of them in every group of 4-bit codes, which then hold
+ * them as they are. */
+static inline void make_exact(float *q, int64_t n_q, float *k, int64_t rows, int64_t width)
+{
+    for (int64_t i = 0; i < n_q; i++)
+        q[i] = rintf(3 * q[i]) / 64;
+    for (int64_t i = 0; i < rows * width; i++)
+        k[i] = i % width % Q4_GROUP < 2 ? (float)(15 * (i % width % Q4_GROUP)) : rintf(7.5f * (k[i] + 1));
 }
 
 /* `bytes` between two stretches of known bytes, at an odd address if `shift` is odd. */

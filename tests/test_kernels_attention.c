@@ -394,6 +394,100 @@ Test(attention, large_scores_do_not_overflow)
     }
 }
 
+/* -- sparse decode ----------------------------------------------------------------------------------------------------------- */
+
+/* With scratch for the scores of `at_once` sequences. */
+static void run_sparse(const struct attention_case *t, const struct cache *c, double fraction, int64_t at_once, const float *q,
+                       float *out)
+{
+    const int64_t least = sparse_attention_scratch_bytes(t->threads, &t->shape, t->first + 1),
+                  bytes = least + (at_once - 1) * (least - attention_scratch_bytes(t->threads, &t->shape));
+    struct pool *p = pool_of(t->threads);
+    struct guarded scratch = guarded_new(bytes, t->shift);
+
+    cpu_isa_force(t->isa);
+    sparse_attention(p, &t->shape, &c->view, t->sequences, t->first, fraction, t->pad, q, t->ld, out, scratch.data, bytes);
+    guarded_check_and_free(&scratch, "scratch of sparse_attention()");
+    pool_free(p);
+}
+
+Test(attention, sparse_decode_by_hand)
+{
+    /* One head of one element, scale 1, query 1, keys ln 3, 0, ln 2, 0: weights 3/7, 1/7, 2/7, 1/7. Of the three earlier tokens the fractions
+     * 0.3, 0.4 and 0.7 keep none, one and two, beside the newest: of values 7, 14, 21, 28 that is 4, 4 + 3 and 4 + 3 + 6. */
+    struct attention_case t =
+        {.format = FORMAT_F32, .shape = {1, 1, 1, 1.0}, .sequences = 1, .first = 3, .tokens = 1, .ld = 1, .threads = 1};
+    const float k[4] = {1.09861229f, 0.0f, 0.69314718f, 0.0f}, v[4] = {7.0f, 14.0f, 21.0f, 28.0f}, q[1] = {1.0f};
+    float out[1];
+
+    for (int isa = 0; isa < isa_count(); isa++) {
+        struct cache c = cache_new(&t);
+        t.isa = (enum cpu_isa)isa;
+        cache_fill(&t, &c, NULL, k, v, 1);
+        run_sparse(&t, &c, 0.3, 1, q, out);
+        cr_assert_float_eq(out[0], 4.0, 1e-5);
+        run_sparse(&t, &c, 0.4, 1, q, out);
+        cr_assert_float_eq(out[0], 7.0, 1e-5);
+        run_sparse(&t, &c, 0.7, 1, q, out);
+        cr_assert_float_eq(out[0], 13.0, 1e-5);
+        guarded_check_and_free(&c.memory, "cache");
+    }
+}
+
+Test(attention, sparse_decode_agrees_with_the_reference)
+{
+    /* Scores are exact with a scale that is a power of two; what is left of rounding_bound is for weights and sums. */
+    static const double fractions[] = {0.1, 0, 0.35, 1};
+    uint64_t seed = test_seed("sparse_decode_agrees_with_the_reference");
+    int32_t page[600];
+
+    for (int round = 0; round < 200; round++) {
+        struct attention_case t = random_case(&seed, true);
+        t.shape.scale = 0.25;
+        const int64_t width = width_of(&t), rows = t.sequences * (t.first + 1), outputs = t.sequences * t.ld;
+        const double fraction = fractions[random_in(&seed, 0, 3)], bound = rounding_bound(&t);
+        float *k = random_array(&seed, rows * width), *v = random_array(&seed, rows * width), *q = random_array(&seed, outputs);
+        float *out = malloc((size_t)outputs * sizeof *out), *expected = malloc((size_t)outputs * sizeof *out);
+        struct cache c = round % 2 ? paged_new(&t, random_in(&seed, 1, 40), page, &seed) : cache_new(&t);
+
+        make_exact(q, outputs, k, rows, width);
+        cpu_isa_force(t.isa);
+        cache_fill(&t, &c, NULL, k, v, width);
+        memcpy(out, q, (size_t)outputs * sizeof *q);
+        memcpy(expected, q, (size_t)outputs * sizeof *q);
+        ref_sparse_attention(&t.shape, &c.view, t.sequences, t.first, fraction, t.pad, q, t.ld, expected);
+        run_sparse(&t, &c, fraction, random_in(&seed, 1, t.sequences), out, out);
+        for (int64_t i = 0; i < outputs; i++)
+            cr_assert_leq(fabs((double)out[i] - expected[i]), bound, "%s, fraction %g: [%lld] is %.9g, expected %.9g within %g",
+                          case_text(&t), fraction, (long long)i, out[i], expected[i], bound);
+        guarded_check_and_free(&c.memory, "cache");
+        free(k), free(v), free(q), free(out), free(expected);
+    }
+}
+
+Test(attention, sparse_bits_do_not_depend_on_threads_or_scratch)
+{
+    uint64_t seed = test_seed("sparse_bits_do_not_depend_on_threads_or_scratch");
+
+    for (int round = 0; round < 30; round++) {
+        struct attention_case t = random_case(&seed, true);
+        const int64_t ld = width_of(&t), outputs = t.sequences * t.ld, stored = t.sequences * (t.first + 1) * ld;
+        float *k = random_array(&seed, stored), *v = random_array(&seed, stored), *q = random_array(&seed, outputs);
+        float *one = calloc((size_t)outputs, sizeof *one), *several = calloc((size_t)outputs, sizeof *several);
+        struct cache c = cache_new(&t);
+
+        cache_fill(&t, &c, NULL, k, v, ld);
+        t.threads = 1;
+        run_sparse(&t, &c, 0.2, 1, q, one);
+        for (t.threads = 2; t.threads <= 3; t.threads++) {
+            run_sparse(&t, &c, 0.2, t.threads, q, several);
+            cr_assert(memcmp(one, several, (size_t)outputs * sizeof *one) == 0, "%s", case_text(&t));
+        }
+        guarded_check_and_free(&c.memory, "cache");
+        free(k), free(v), free(q), free(one), free(several);
+    }
+}
+
 /* -- what the result must not depend on -------------------------------------------------------------------------------------- */
 Test(attention, bits_do_not_depend_on_threads)
 {

@@ -7,13 +7,19 @@
  * Prefill takes a block of query rows of one key head (all query heads that share it) against blocks of keys, with both
  * products as small f32 matrix products in cache. Scores lie transposed, (keys, rows), so that the softmax runs over lanes
  * without sums across them.
+ *
+ * Sparse decode needs all scores of a head before it adds the first value, so it keeps them: first the chunks of some sequences
+ * are scored, then every head of theirs makes its choice and adds the values it has chosen.
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "executor/cpu/half.h"
 #include "executor/cpu/kernels.h"
+#include "executor/draw.h"
 #include "model/integers.h"
+#include "model/sparse.h"
 
 #define CHUNK       128 /* tokens of a partial state: merging costs about 1 % of the work */
 #define DECODE_TILE 32  /* tokens scored before their values are added */
@@ -36,6 +42,10 @@ struct job {
     int64_t block_heads, head_blocks, block_queries, query_blocks;
     /* decode with shared chunks: the sequence and first chunk of the current wave */
     int64_t wave_sequence, wave_chunk;
+    /* sparse decode: the sequences from wave_sequence on that are worked on; their rows of scores, (wave, heads, 2, row) floats */
+    int64_t wave, row;
+    double fraction;
+    float *scores;
     const struct vector_kernels *kernel;
 };
 
@@ -81,6 +91,12 @@ struct vector_kernels {
     void (*decode_chunk)(const struct job *a, const char *base, int64_t from, int64_t to, const struct decode *d,
                          const struct state *s);
     void (*merge)(const struct job *a, const struct state *s, const struct state *b);
+    void (*score_chunk)(const struct job *a, const char *base, int64_t from, int64_t to, const struct decode *d, float *score,
+                        int64_t ld);
+    float (*sum_of_exp)(const float *score, int64_t n, float *max);
+    int64_t (*choose_values)(const struct job *a, float *score, int64_t n, float max, int32_t *place);
+    void (*add_values)(const struct job *a, const char *base, const int32_t *token, const float *weight, int64_t kv_head,
+                       const struct decode *d, float *acc);
     void (*product)(const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb, int64_t depth, const float *factor,
                     float *c, int64_t ldc, int64_t rows, int64_t width);
     void (*soften_block)(float *score, int64_t keys, float *max, float *sum, float *shrink);
@@ -89,7 +105,8 @@ struct vector_kernels {
 
 #define TABLE(w)                                                                                                                 \
     {                                                                                                                            \
-        decode_chunk_##w, merge_##w, product_##w, soften_block_##w, expand_block_##w                                             \
+        decode_chunk_##w, merge_##w, score_chunk_##w, sum_of_exp_##w, choose_values_##w, add_values_##w, product_##w,            \
+            soften_block_##w, expand_block_##w                                                                                   \
     }
 static const struct vector_kernels kernels_by_isa[] =
     {[ISA_SCALAR] = TABLE(w1), [ISA_AVX2] = TABLE(w8), [ISA_AVX512] = TABLE(w16)};
@@ -183,13 +200,20 @@ static int64_t chunks_of(const struct job *a, int64_t sequence)
     return visible > 0 ? (visible + CHUNK - 1) / CHUNK : 0;
 }
 
-static void run_chunk(const struct job *a, int64_t sequence, int64_t chunk, int thread, const struct state *s)
+static struct decode scaled_queries(const struct job *a, int64_t sequence, int thread)
 {
     const struct decode d = decode_scratch(a, thread);
-    const int64_t from = a->pad[sequence] + chunk * CHUNK;
 
     for (int64_t h = 0; h < a->shape->heads; h++)
         scale_query(a, a->q + sequence * a->ld + h * a->shape->head_dim, d.q + h * a->padded, 1);
+    return d;
+}
+
+static void run_chunk(const struct job *a, int64_t sequence, int64_t chunk, int thread, const struct state *s)
+{
+    const struct decode d = scaled_queries(a, sequence, thread);
+    const int64_t from = a->pad[sequence] + chunk * CHUNK;
+
     clear_state(a, s);
     a->kernel->decode_chunk(a, a->cache->base + sequence * a->cache->sequence_stride, from, min64(from + CHUNK, a->first + 1), &d,
                             s);
@@ -274,6 +298,83 @@ static void decode(struct pool *p, struct job *a)
         pool_run(p, (int)a->sequences, sequence_task, a);
     else
         decode_shared(p, a);
+}
+
+/* -- sparse decode -------------------------------------------------------------------------------------------------------- */
+static int64_t score_row(int64_t tokens)
+{
+    return (tokens + 15) / 16 * 16;
+}
+
+static float *scores_of(const struct job *a, int64_t sequence, int64_t head)
+{
+    return a->scores + ((sequence - a->wave_sequence) * a->shape->heads + head) * 2 * a->row;
+}
+
+static void score_task(void *arg, int task, int thread)
+{
+    const struct job *a = arg;
+    const int64_t sequence = a->wave_sequence + task % a->wave, chunk = task / a->wave, from = a->pad[sequence] + chunk * CHUNK;
+
+    if (chunk >= chunks_of(a, sequence))
+        return;
+    const struct decode d = scaled_queries(a, sequence, thread);
+    a->kernel->score_chunk(a, a->cache->base + sequence * a->cache->sequence_stride, from, min64(from + CHUNK, a->first + 1), &d,
+                           scores_of(a, sequence, 0) + chunk * CHUNK, 2 * a->row);
+}
+
+/* acc = the values of `kept` tokens times their weights. Rows of both have room for a multiple of TOGETHER. */
+static void add_kept(const struct job *a, const char *values, int32_t *token, float *weight, int64_t kept, int64_t kv_head,
+                     const struct decode *d, float *acc)
+{
+    const int64_t e = a->shape->head_dim;
+
+    for (; kept % TOGETHER != 0; kept++) {
+        token[kept] = token[kept - 1];
+        weight[kept] = 0.0f;
+    }
+    for (int64_t i = 0; i < kept; i += TOGETHER) {
+        for (int64_t t = i + TOGETHER; t < min64(kept, i + 2 * TOGETHER); t++)
+            prefetch_slice(a->cache->format, values + cache_row(a->cache, token[t]) * a->cache->token_stride, kv_head * e, e);
+        a->kernel->add_values(a, values, token + i, weight + i, kv_head, d, acc);
+    }
+}
+
+static void choice_task(void *arg, int task, int thread)
+{
+    const struct job *a = arg;
+    const int64_t heads = a->shape->heads, e = a->shape->head_dim, head = task % heads,
+                  sequence = a->wave_sequence + task / heads;
+    const int64_t pad = a->pad[sequence], n = a->first + 1 - pad;
+    const char *values = a->cache->base + sequence * a->cache->sequence_stride + a->cache->value_offset;
+    const struct decode d = decode_scratch(a, thread);
+    float *score = scores_of(a, sequence, head), *acc = thread_state(a, thread, 0).acc,
+          *out = a->out + sequence * a->ld + head * e;
+    int32_t *token = (int32_t *)(void *)(score + a->row);
+    float max, sum = 1.0f; /* no visible token: zeros */
+
+    memset(acc, 0, (size_t)a->padded * sizeof *acc);
+    if (n > 0) {
+        for (int64_t i = n; i < score_row(n); i++)
+            score[i] = -INFINITY;
+        sum = a->kernel->sum_of_exp(score, n, &max);
+        const int64_t kept = a->kernel->choose_values(a, score, n, max, token);
+        for (int64_t i = 0; i < kept; i++)
+            token[i] += (int32_t)pad;
+        add_kept(a, values, token, score, kept, head / (heads / a->shape->kv_heads), &d, acc);
+    }
+    for (int64_t j = 0; j < e; j++)
+        out[j] = acc[j] / sum;
+}
+
+static int64_t sequence_scores_bytes(const struct attention_shape *s, int64_t tokens)
+{
+    return s->heads * 2 * score_row(tokens) * (int64_t)sizeof(float);
+}
+
+int64_t sparse_attention_scratch_bytes(int threads, const struct attention_shape *s, int64_t tokens)
+{
+    return attention_scratch_bytes(threads, s) + sequence_scores_bytes(s, tokens);
 }
 
 /* -- prefill
@@ -401,28 +502,52 @@ static void prefill(struct pool *p, struct job *a)
     clear_padding(a);
 }
 
+static struct job job_of(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences,
+                         int64_t first, int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch)
+{
+    return (struct job){.shape = s,
+                        .cache = c,
+                        .sequences = sequences,
+                        .first = first,
+                        .tokens = tokens,
+                        .width = s->kv_heads * s->head_dim,
+                        .padded = padded_dim(s),
+                        .pad = pad,
+                        .q = q,
+                        .ld = ld,
+                        .out = out,
+                        .scratch = (char *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63),
+                        .threads = pool_threads(p),
+                        .kernel = &kernels_by_isa[cpu_isa()]};
+}
+
 void attention(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first,
                int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch)
 {
-    struct job a = {.shape = s,
-                    .cache = c,
-                    .sequences = sequences,
-                    .first = first,
-                    .tokens = tokens,
-                    .width = s->kv_heads * s->head_dim,
-                    .padded = padded_dim(s),
-                    .pad = pad,
-                    .q = q,
-                    .ld = ld,
-                    .out = out,
-                    .threads = pool_threads(p),
-                    .kernel = &kernels_by_isa[cpu_isa()]};
+    struct job a = job_of(p, s, c, sequences, first, tokens, pad, q, ld, out, scratch);
 
-    a.scratch = (char *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
     if (tokens == 1)
         decode(p, &a);
     else
         prefill(p, &a);
+}
+
+void sparse_attention(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences,
+                      int64_t first, double fraction, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch,
+                      int64_t scratch_bytes)
+{
+    struct job a = job_of(p, s, c, sequences, first, 1, pad, q, ld, out, scratch);
+    const int64_t used = attention_scratch_bytes(a.threads, s), chunks = (first + CHUNK) / CHUNK;
+    const int64_t at_once = max64(1, (scratch_bytes - used) / sequence_scores_bytes(s, first + 1));
+
+    a.fraction = fraction;
+    a.row = score_row(first + 1);
+    a.scores = thread_scratch(&a, a.threads) + (a.threads * SLOTS + 1) * state_floats(s);
+    for (a.wave_sequence = 0; a.wave_sequence < sequences; a.wave_sequence += a.wave) {
+        a.wave = min64(at_once, sequences - a.wave_sequence);
+        pool_run(p, (int)(a.wave * chunks), score_task, &a);
+        pool_run(p, (int)(a.wave * s->heads), choice_task, &a);
+    }
 }
 
 /* -- storing

@@ -230,6 +230,129 @@ VEC_FN static void V(decode_chunk)(const struct job *a, const char *base, int64_
         V(decode_chunk_of)(a, FORMAT_F32, base, from, to, d, s);
 }
 
+VEC_INLINE void V(score_chunk_of)(const struct job *a, enum format format, const char *base, int64_t from, int64_t to,
+                                  const struct decode *d, float *score, int64_t ld)
+{
+    for (int64_t t0 = from; t0 < to; t0 += DECODE_TILE) {
+        const int64_t n = to - t0 < DECODE_TILE ? to - t0 : DECODE_TILE;
+        for (int64_t t = 0; t < n; t += TOGETHER)
+            V(visit_tokens)(a, format, base, t0 + t, n - t, t, false, d, NULL);
+        for (int64_t h = 0; h < a->shape->heads; h++)
+            memcpy(score + h * ld + t0 - from, d->score + h * DECODE_TILE, (size_t)n * sizeof *score);
+    }
+}
+
+/* Scores of tokens [from, to) of the sequence at `base`, without a softmax: score (heads, ld). */
+VEC_FN static void V(score_chunk)(const struct job *a, const char *base, int64_t from, int64_t to, const struct decode *d,
+                                  float *score, int64_t ld)
+{
+    if (a->cache->format == FORMAT_F16)
+        V(score_chunk_of)(a, FORMAT_F16, base, from, to, d, score, ld);
+    else if (a->cache->format == FORMAT_Q4)
+        V(score_chunk_of)(a, FORMAT_Q4, base, from, to, d, score, ld);
+    else
+        V(score_chunk_of)(a, FORMAT_F32, base, from, to, d, score, ld);
+}
+
+/* sum of exp(score - max) over n scores, which -infinity fills up to a multiple of 16. */
+VEC_FN static float V(sum_of_exp)(const float *score, int64_t n, float *max)
+{
+    VEC most = V(set1)(-INFINITY), total = V(set1)(0.0f);
+
+    for (int64_t t = 0; t < n; t += VEC_WIDTH)
+        most = V(max)(most, V(load)(score + t));
+    *max = V(largest)(most);
+    for (int64_t t = 0; t < n; t += VEC_WIDTH)
+        total = V(add)(total, V(exp)(V(sub)(V(load)(score + t), V(set1)(*max))));
+    return V(sum)(total);
+}
+
+VEC_INLINE int64_t V(count_from)(const float *score, int64_t n, float least)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < n; i += VEC_WIDTH)
+        count += __builtin_popcount(V(at_least)(score + i, least));
+    return count;
+}
+
+/* The largest number that at least `keep` > 0 of n scores reach, or a smaller one that exactly keep do; *ties: how many of those equal to it are
+ * to be kept. Bisection over all floats in their order. */
+VEC_INLINE float V(least_kept)(const float *score, int64_t n, int64_t keep, float max, int64_t *ties)
+{
+    uint32_t low = float_order(-FLT_MAX), high = float_order(max) + 1; /* reached by keep at least, by fewer */
+    int64_t above = 0;
+
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        const int64_t count = V(count_from)(score, n, float_of_order(middle));
+        if (count >= keep)
+            low = middle;
+        else
+            high = middle, above = count;
+        if (count == keep)
+            break;
+    }
+    *ties = keep - above;
+    return float_of_order(low);
+}
+
+/* Of n scores, a row that can be written up to a multiple of 16, those that sparse attention keeps, in the order of tokens: their places, and in
+ * place of the scores their weights, not yet divided by the sum of all. Returns how many. */
+VEC_FN static int64_t V(choose_values)(const struct job *a, float *score, int64_t n, float max, int32_t *place)
+{
+    const int64_t keep = sparse_kept(a->fraction, n), filled = (n + 15) / 16 * 16;
+    const float newest = score[n - 1];
+    int64_t kept = 0, ties;
+
+    score[n - 1] = -INFINITY; /* is kept in any case */
+    if (keep > 0) {
+        const float least = V(least_kept)(score, filled, keep, max, &ties);
+        for (int64_t i = 0; i < n; i += VEC_WIDTH)
+            for (uint32_t lanes = V(at_least)(score + i, least); lanes != 0; lanes &= lanes - 1) {
+                const int64_t at = i + __builtin_ctz(lanes);
+                if (score[at] > least || ties-- > 0) {
+                    place[kept] = (int32_t)at;
+                    score[kept++] = score[at];
+                }
+            }
+    }
+    place[kept] = (int32_t)(n - 1);
+    score[kept++] = newest;
+    for (int64_t i = kept; i < (kept + 15) / 16 * 16; i++)
+        score[i] = -INFINITY;
+    for (int64_t i = 0; i < kept; i += VEC_WIDTH)
+        V(store)(score + i, V(exp)(V(sub)(V(load)(score + i), V(set1)(max))));
+    return kept;
+}
+
+/* acc += sum_t weight[t] * the key head's part of the value of token[t], for TOGETHER of them; values from `base` on. */
+VEC_INLINE void V(add_values_of)(const struct job *a, enum format format, const char *base, const int32_t *token,
+                                 const float *weight, int64_t kv_head, const struct decode *d, float *acc)
+{
+    struct source value[TOGETHER], wide[TOGETHER];
+
+    for (int64_t t = 0; t < TOGETHER; t++)
+        value[t] = (struct source){base + cache_row(a->cache, token[t]) * a->cache->token_stride, NULL};
+    if (format != FORMAT_Q4 && a->shape->head_dim == a->padded) {
+        V(add_head)(format, value, kv_head * a->padded, weight, a->padded, acc);
+    } else {
+        V(widen_tokens)(a, format, value, kv_head, d, wide);
+        V(add_head)(FORMAT_F32, wide, 0, weight, a->padded, acc);
+    }
+}
+
+VEC_FN static void V(add_values)(const struct job *a, const char *base, const int32_t *token, const float *weight,
+                                 int64_t kv_head, const struct decode *d, float *acc)
+{
+    if (a->cache->format == FORMAT_F16)
+        V(add_values_of)(a, FORMAT_F16, base, token, weight, kv_head, d, acc);
+    else if (a->cache->format == FORMAT_Q4)
+        V(add_values_of)(a, FORMAT_Q4, base, token, weight, kv_head, d, acc);
+    else
+        V(add_values_of)(a, FORMAT_F32, base, token, weight, kv_head, d, acc);
+}
+
 /* s takes in the later state b. */
 VEC_FN static void V(merge)(const struct job *a, const struct state *s, const struct state *b)
 {

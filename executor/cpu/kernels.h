@@ -102,6 +102,13 @@ int64_t attention_scratch_bytes(int threads, const struct attention_shape *s); /
 void attention(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences, int64_t first,
                int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch);
 
+/* Reference: ref_sparse_attention; as attention() with tokens == 1. Scratch of the least size holds the scores of one sequence of at most `tokens`
+ * tokens; with more, more sequences are worked on at once. */
+int64_t sparse_attention_scratch_bytes(int threads, const struct attention_shape *s, int64_t tokens);
+void sparse_attention(struct pool *p, const struct attention_shape *s, const struct cache_view *c, int64_t sequences,
+                      int64_t first, double fraction, const int32_t *pad, const float *q, int64_t ld, float *out, void *scratch,
+                      int64_t scratch_bytes);
+
 /* -- the readable reference (reference.c): single-threaded, scalar, double accumulation, same contracts ----------------- */
 void ref_linear(const struct weight_rows *w, const float *bias, bool relu, const float *x, int64_t ldx, int64_t m, float *y,
                 int64_t ldy);

@@ -4,7 +4,7 @@
 
 #include "executor/cpu/half.h"
 #include "executor/cpu/kernels.h"
-#include "executor/sparse.h"
+#include "model/sparse.h"
 
 static double nibble(const char *packed, int64_t i)
 {

@@ -101,6 +101,11 @@ VEC_INLINE float largest_w16(__m512 v)
 {
     return _mm512_reduce_max_ps(v);
 }
+/* a bit for each lane that is at least t */
+VEC_INLINE uint32_t at_least_w16(const float *p, float t)
+{
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(p), _mm512_set1_ps(t), _CMP_GE_OQ);
+}
 VEC_INLINE __m512 round_w16(__m512 v)
 {
     return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -206,6 +211,10 @@ VEC_INLINE float largest_w8(__m256 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+VEC_INLINE uint32_t at_least_w8(const float *p, float t)
+{
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p), _mm256_set1_ps(t), _CMP_GE_OQ));
+}
 VEC_INLINE __m256 round_w8(__m256 v)
 {
     return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -305,6 +314,10 @@ VEC_INLINE float sum_w1(float v)
 VEC_INLINE float largest_w1(float v)
 {
     return v;
+}
+VEC_INLINE uint32_t at_least_w1(const float *p, float t)
+{
+    return *p >= t;
 }
 VEC_INLINE float round_w1(float v)
 {

@@ -2,7 +2,7 @@
 #include "executor/cuda/cache.cuh"
 #include "executor/cuda/select.cuh"
 #include "executor/draw.h"
-#include "executor/sparse.h"
+#include "model/sparse.h"
 
 enum { SPARSE_TEAMS = SELECT_THREADS / TEAM };
 

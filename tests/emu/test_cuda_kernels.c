@@ -384,16 +384,6 @@ static int64_t shuffled_pages(const struct attend_case *t, int64_t all, int32_t 
     return t->page_tokens ? pages * t->page_tokens : all;
 }
 
-/* Sparse attention's choice must not hang on rounding: scores that are exact in f32, and often equal. Queries are whole 64ths up to 3, keys
- * whole numbers from 0 to 15, both of them in every group of 4-bit codes, which then hold them as they are. */
-static void make_exact(float *q, int64_t n_q, float *k, int64_t rows, int64_t width)
-{
-    for (int64_t i = 0; i < n_q; i++)
-        q[i] = rintf(3 * q[i]) / 64;
-    for (int64_t i = 0; i < rows * width; i++)
-        k[i] = i % width % Q4_GROUP < 2 ? (float)(15 * (i % width % Q4_GROUP)) : rintf(7.5f * (k[i] + 1));
-}
-
 /* Keys and values of the whole cache stored by the kernel must be the CPU's bytes; then queries attend to them. */
 static void check_attention(const struct attend_case *t, uint64_t *seed)
 {
