@@ -102,6 +102,9 @@ static void apply_flags(const struct options *o, struct policy *p)
     if (o->cpu_cache_compute >= 0) {
         p->attention_near_cache = o->cpu_cache_compute;
     }
+    if (o->attn_sparsity >= 0) {
+        p->attention_sparsity = o->attn_sparsity;
+    }
     if (o->overlap >= 0) {
         p->overlap = o->overlap;
     }
@@ -137,6 +140,28 @@ enum status options_policy(const struct options *o, const struct hardware *hw, s
     return status;
 }
 
+/* The cache must be able to be where it is attended to, which is all that sparse attention is for. */
+static enum status check_sparsity(const struct search_options *s, const struct hardware *hw, struct error *err)
+{
+    const struct policy freest = {.attention_near_cache = s->attention_near_cache != 0 && hw->n_computes > 1};
+    double most = 0, elsewhere = 0;
+    if (!(s->attention_sparsity > 0)) {
+        return error_set(err, STATUS_INVALID, "--attn-sparsity: expected more than 0 and at most 1, found %g",
+                         s->attention_sparsity);
+    }
+    for (int t = 0; s->attention_sparsity < 1 && t < hw->n_tiers; t++) {
+        bool there = policy_attends_in_place(&freest, t);
+        most += there ? s->fraction.high[CLASS_CACHE][t] : 0;
+        elsewhere += there ? 0 : s->fraction.low[CLASS_CACHE][t];
+    }
+    if (s->attention_sparsity < 1 && (most < 1 || elsewhere > 0)) {
+        return error_set(
+            err, STATUS_INVALID,
+            "--attn-sparsity: expected a cache that can be where it is attended to, found --set that keeps some of it elsewhere");
+    }
+    return STATUS_OK;
+}
+
 enum status options_search(const struct options *o, const struct hardware *hw, struct search_options *s, struct error *err)
 {
     search_options_default(s);
@@ -165,9 +190,12 @@ enum status options_search(const struct options *o, const struct hardware *hw, s
     if (o->cpu_cache_compute >= 0) {
         s->attention_near_cache = o->cpu_cache_compute;
     }
+    if (o->attn_sparsity >= 0) {
+        s->attention_sparsity = o->attn_sparsity;
+    }
     enum status status = STATUS_OK;
     for (int i = 0; status == STATUS_OK && i < o->n_fixes; i++) {
         status = fix_variable(o->fix[i], hw, s, err);
     }
-    return status;
+    return status == STATUS_OK ? check_sparsity(s, hw, err) : status;
 }

@@ -79,6 +79,8 @@ static const struct option_spec OPTIONS[] = {
     {OPTION_FLEXGEN, 0, "no-compress-cache", NULL, KIND_OFF, AT(compress_cache), 0, 0, "attention cache uncompressed"},
     {OPTION_FLEXGEN, 0, "cpu-cache-compute", NULL, KIND_ON, AT(cpu_cache_compute), 0, 0, "attend where the cache is"},
     {OPTION_FLEXGEN, 0, "no-cpu-cache-compute", NULL, KIND_OFF, AT(cpu_cache_compute), 0, 0, "attend on tier 0"},
+    {OPTION_FLEXGEN, 0, "attn-sparsity", "X", KIND_NUMBER, AT(attn_sparsity), 0, 1,
+     "add the values of this part of the earlier tokens, the best scored (1)"},
     {OPTION_FLEXGEN, 0, "overlap", NULL, KIND_SWITCH, AT(overlap), 0, 0, "transfers and computing proceed at once"},
     {OPTION_FLEXGEN, 0, "no-overlap", NULL, KIND_OFF, AT(overlap), 0, 0, "one operation at a time"},
     {OPTION_FLEXGEN, 0, "whole-tensors", NULL, KIND_ON, AT(whole_tensors), 0, 0, "no matrix of weights is cut"},
@@ -518,6 +520,7 @@ void options_default(struct options *o, const char *command)
     o->prompt_tokens = 512;
     o->gen_tokens = 32;
     o->compress_weight = o->compress_cache = o->cpu_cache_compute = o->overlap = -1;
+    o->attn_sparsity = -1;
     o->format = OUTPUT_MD;
     sampling_default(&o->sampling);
     validate_limits_default(&o->limits);

@@ -76,6 +76,7 @@ struct options {
     char percent[192];                                               /* "wg wc cg cc hg hc"; "": not given */
     int64_t gpu_batch_size, num_gpu_batches, prefetch;               /* 0: not given */
     int compress_weight, compress_cache, cpu_cache_compute, overlap; /* 0, 1; -1: not given */
+    double attn_sparsity;                                            /* -1: not given */
     int whole_tensors, pageable_weights;                             /* 0, 1 */
     const char *schedule;                                            /* a name of schedule_named; NULL: not given */
 

@@ -58,6 +58,8 @@ struct backend_options {
     const struct arch *arch;
     const struct compute *unit;
     enum format cache;
+    double attention_sparsity; /* the policy's: in decode attention is sparse if it is below 1 */
+    int64_t cache_tokens;      /* most of a sequence */
     int threads;
     int queue;       /* of copy(), on which the unit itself works too */
     void *workspace; /* borrowed: struct workspace's unit_bytes. Nothing in it is kept from one call to the next. */

@@ -335,6 +335,8 @@ static enum status open_unit(struct runner *r, int unit, struct error *err)
     struct backend_options o = {.arch = set->arch,
                                 .unit = &set->hardware->compute[unit],
                                 .cache = set->placement->cache,
+                                .attention_sparsity = set->policy->attention_sparsity,
+                                .cache_tokens = set->placement->cache_tokens,
                                 .threads = r->o.threads,
                                 .queue = resource_compute(set->hardware, unit),
                                 .workspace = v->unit,

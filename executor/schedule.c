@@ -5,6 +5,7 @@
 
 #include "executor/sim/sim.h"
 #include "model/cost.h"
+#include "model/sparse.h"
 #include "model/stream.h"
 
 const char *op_kind_name(enum op_kind kind)
@@ -248,11 +249,17 @@ static void store_hidden(struct builder *b, const struct turn *t, int32_t comput
 
 /* -- compute ---------------------------------------------------------------------------------------------------------- */
 
+/* One sequence's in a decode step. */
+static double decode_flops(const struct builder *b, const struct turn *t)
+{
+    double visible = (double)(step_first_token(b->w, t->step) + 1);
+    return layer_decode_flops(&b->a->layer[t->layer], sparse_read(b->p->attention_sparsity, visible));
+}
+
 double builder_flops(const struct builder *b, const struct turn *t)
 {
     const struct layer *l = &b->a->layer[t->layer];
-    double one =
-        t->step == 0 ? layer_prefill_flops(l, b->w->prompt_tokens) : layer_decode_flops(l, step_first_token(b->w, t->step) + 1);
+    double one = t->step == 0 ? layer_prefill_flops(l, b->w->prompt_tokens) : decode_flops(b, t);
     return one * b->p->gpu_batch_size;
 }
 
@@ -321,7 +328,7 @@ double builder_attend_flops(const struct builder *b, const struct turn *t, int *
 {
     const struct layer *l = &b->a->layer[t->layer];
     *below = b->p->gpu_batch_size - placement_cache_count(b->pl, t->layer, t->batch, 0);
-    return *below * (layer_decode_flops(l, step_first_token(b->w, t->step) + 1) - l->a);
+    return *below * (decode_flops(b, t) - l->a);
 }
 
 /* Attention near the cache, first half: project, send down, attend beside the cache, bring the result up. */

@@ -96,7 +96,7 @@ int layer_matrices(const struct layer *l);                   /* placed ones */
 int64_t layer_placed_bytes(const struct layer *l, enum format format);
 int64_t layer_resident_bytes(const struct layer *l);
 const struct tensor *layer_tensor(const struct layer *l, enum tensor_role role); /* NULL if it has none */
-double layer_decode_flops(const struct layer *l, int64_t t);                     /* one token with t visible */
+double layer_decode_flops(const struct layer *l, double t);   /* one token that attends to t of those it sees */
 double layer_prefill_flops(const struct layer *l, int64_t s); /* one sequence; the head scores the last position only */
 double visible_sum(int64_t s, int64_t window);                /* T(s, W); window 0 = infinite */
 double visible_mean(int64_t s, int64_t n, int64_t window);    /* mean of min(t, W) over t = s+1 .. s+n; n >= 1 */

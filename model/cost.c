@@ -6,6 +6,7 @@
 
 #include "model/fill.h"
 #include "model/placement.h"
+#include "model/sparse.h"
 #include "model/stream.h"
 #include "model/turns.h"
 
@@ -115,27 +116,29 @@ static double matrix_elements(const struct layer *l)
     return sum;
 }
 
-static double attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sequences, int64_t tokens,
-                       double visible)
+static double attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sparsity, double sequences,
+                       int64_t tokens, double visible)
 {
     if (l->kind != LAYER_ATTENTION)
         return 0;
     if (tokens > 1)
         return sequences * l->b * visible_sum(tokens, l->window) / unit->attention_prefill_flops_per_s;
     double seen = l->window > 0 && visible > (double)l->window ? (double)l->window : visible;
-    return sequences * seen * (double)cache_row_bytes(l, cache) / unit->attention_decode_bytes_per_s[cache];
+    return sequences * sparse_read(sparsity, seen) * (double)cache_row_bytes(l, cache) /
+           unit->attention_decode_bytes_per_s[cache];
 }
 
-double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, int sequences, int64_t tokens,
-                     double visible)
+double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sparsity, int sequences,
+                     int64_t tokens, double visible)
 {
-    return attend_s(unit, l, cache, sequences, tokens, visible);
+    return attend_s(unit, l, cache, sparsity, sequences, tokens, visible);
 }
 
 /* A layer over `sequences` sequences in `operations` operations that compute `at_once` rows at a time each, at the best rate in that
  * span. */
 static double layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
-                      enum format cache, double sequences, double operations, struct span at_once, int64_t tokens, double visible)
+                      enum format cache, double sparsity, double sequences, double operations, struct span at_once,
+                      int64_t tokens, double visible)
 {
     double rows = l->kind == LAYER_HEAD ? sequences : sequences * (double)tokens; /* the head scores the last position only */
     double element = unit->activation == FORMAT_F32 ? 4 : 2;
@@ -147,7 +150,7 @@ static double layer_s(const struct compute *unit, const struct arch *a, const st
         products = matmul_s(unit, weights, matrix_elements(l), rows, at_once);
     }
     return operations * unit->launch_s + products + rows * elementwise_elements(a, l) * element / unit->memory_bytes_per_s +
-           attend_s(unit, l, cache, sequences, tokens, visible);
+           attend_s(unit, l, cache, sparsity, sequences, tokens, visible);
 }
 
 static double rows_at_once(const struct compute *unit, const struct layer *l, int64_t sequences, int64_t tokens)
@@ -156,10 +159,10 @@ static double rows_at_once(const struct compute *unit, const struct layer *l, in
 }
 
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
-                    enum format cache, int sequences, int64_t tokens, double visible)
+                    enum format cache, double sparsity, int sequences, int64_t tokens, double visible)
 {
     double at_once = rows_at_once(unit, l, sequences, tokens);
-    return layer_s(unit, a, l, weights, cache, sequences, 1, (struct span){at_once, at_once}, tokens, visible);
+    return layer_s(unit, a, l, weights, cache, sparsity, sequences, 1, (struct span){at_once, at_once}, tokens, visible);
 }
 
 /* -- the table -------------------------------------------------------------------------------------------------------- */
@@ -342,6 +345,7 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
 {
     int64_t tokens = work == PHASE_PREFILL ? b->w->prompt_tokens : 1;
     double visible = work == PHASE_PREFILL ? (double)tokens : b->visible;
+    double sparsity = b->p->attention_sparsity;
     bool near = b->near && work == PHASE_DECODE;
     struct form *unit0 = &b->c->busy[ph][resource_compute(b->hw, 0)];
     for (int i = 0; i < b->a->n_layers; i++) {
@@ -351,15 +355,15 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         int64_t scored = l->kind == LAYER_HEAD && hardware_waits(b->hw) ? tokens : 1; /* positions: turns.h */
         struct span at_once = {rows_at_once(&b->hw->compute[0], l, b->p->gpu_batch_size * scored, tokens),
                                rows_at_once(&b->hw->compute[0], l, b->high->gpu_batch_size * scored, tokens)};
-        double all = layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, b->block * (double)scored, b->batches,
+        double all = layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, sparsity, b->block * (double)scored, b->batches,
                              at_once, tokens, visible);
-        double attend = attend_s(&b->hw->compute[0], l, b->attended, b->block, tokens, visible);
+        double attend = attend_s(&b->hw->compute[0], l, b->attended, sparsity, b->block, tokens, visible);
         double below = 0; /* on the second unit */
         unit0->base += l->alike * (near ? all - attend : all);
         if (near && l->kind == LAYER_ATTENTION) {
             struct form *unit1 = &b->c->busy[ph][resource_compute(b->hw, 1)];
             below = l->alike * (b->batches * b->hw->compute[1].launch_s +
-                                attend_s(&b->hw->compute[1], l, b->cache, b->block, tokens, visible));
+                                attend_s(&b->hw->compute[1], l, b->cache, sparsity, b->block, tokens, visible));
             unit0->coef[CLASS_CACHE][0] += l->alike * attend;
             for (int home = 1; home < b->hw->n_tiers; home++)
                 unit1->coef[CLASS_CACHE][home] += below;

@@ -125,13 +125,13 @@ double cost_pageable_s(const struct hardware *hw, int link, double bytes, double
 /* Seconds to copy `bytes` of pageable memory into a pinned buffer (hardware.h, struct runtime), low to high at a time. */
 double cost_staging_s(const struct hardware *hw, double bytes, double low, double high);
 /* Seconds on `unit` for one layer over `sequences` sequences of `tokens` new tokens each, `visible` tokens in the cache at the
- * end (prefill: tokens == visible). */
+ * end (prefill: tokens == visible). `sparsity` is the policy's. */
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
-                    enum format cache, int sequences, int64_t tokens, double visible);
+                    enum format cache, double sparsity, int sequences, int64_t tokens, double visible);
 /* Seconds to fetch `rows` rows of the token table from the disk, one by one, for the embedding. */
 double cost_lookup_s(const struct hardware *hw, const struct arch *a, double rows);
 /* The attention part alone (cache read, softmax) and the rest (norm, projections): they add up to cost_layer_s. */
-double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, int sequences, int64_t tokens,
-                     double visible);
+double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sparsity, int sequences,
+                     int64_t tokens, double visible);
 
 #endif

@@ -60,19 +60,19 @@ static void near_chain(struct cost *c, const struct arch *a, const struct hardwa
     enum format weights = policy_weight_format(p, a), cache = policy_cache_format(p, gpu);
     int batch = p->gpu_batch_size;
     const struct layer *attention = first_of(a, LAYER_ATTENTION), *mlp = first_of(a, LAYER_MLP);
-    double chains = with.passes, layers = 0, on_gpu, at_home, up, down;
+    double sparsity = p->attention_sparsity, chains = with.passes, layers = 0, on_gpu, at_home, up, down;
     if (!attention || !mlp)
         return;
     for (int i = 0; i < a->n_layers; i++)
         layers += a->layer[i].kind == LAYER_ATTENTION;
     chains *= layers;
-    at_home = cost_attend_s(gpu, attention, cache, batch, 1, with.visible);
-    on_gpu = cost_layer_s(gpu, a, attention, weights, cache, batch, 1, with.visible) - at_home +
-             with.batches * cost_layer_s(gpu, a, mlp, weights, cache, batch, 1, with.visible);
+    at_home = cost_attend_s(gpu, attention, cache, sparsity, batch, 1, with.visible);
+    on_gpu = cost_layer_s(gpu, a, attention, weights, cache, sparsity, batch, 1, with.visible) - at_home +
+             with.batches * cost_layer_s(gpu, a, mlp, weights, cache, sparsity, batch, 1, with.visible);
     if (with.entering > 0) {
         int64_t s = w->prompt_tokens;
-        on_gpu += with.entering * (cost_layer_s(gpu, a, attention, weights, cache, batch, s, (double)s) +
-                                   cost_layer_s(gpu, a, mlp, weights, cache, batch, s, (double)s));
+        on_gpu += with.entering * (cost_layer_s(gpu, a, attention, weights, cache, sparsity, batch, s, (double)s) +
+                                   cost_layer_s(gpu, a, mlp, weights, cache, sparsity, batch, s, (double)s));
     }
     up = (double)batch * (double)(a->heads * a->head_dim) * 4;
     down = up + (double)batch * (double)attention->state_per_token * 4;
@@ -87,7 +87,8 @@ static void near_chain(struct cost *c, const struct arch *a, const struct hardwa
     below(add(c, ph, gpu_row, resource_link_read(0)), hw, chains * cost_transfer_s(hw, 0, false, up));
     below(add(c, ph, gpu_row, resource_link_write(0)), hw, chains * cost_transfer_s(hw, 0, true, down));
     below(add(c, ph, gpu_row, cpu_row), hw,
-          chains * (hw->compute[1].launch_s + cost_attend_s(&hw->compute[1], attention, cache, batch, 1, with.visible)));
+          chains *
+              (hw->compute[1].launch_s + cost_attend_s(&hw->compute[1], attention, cache, sparsity, batch, 1, with.visible)));
 }
 
 static void diagonal_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,

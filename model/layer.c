@@ -83,10 +83,10 @@ double visible_mean(int64_t s, int64_t n, int64_t window)
     return (visible_sum(s + n, window) - visible_sum(s, window)) / (double)n;
 }
 
-double layer_decode_flops(const struct layer *l, int64_t t)
+double layer_decode_flops(const struct layer *l, double t)
 {
-    int64_t seen = l->window != 0 && t > l->window ? l->window : t;
-    return l->a + l->b * (double)seen;
+    double seen = l->window != 0 && t > (double)l->window ? (double)l->window : t;
+    return l->a + l->b * seen;
 }
 
 double layer_prefill_flops(const struct layer *l, int64_t s)
@@ -100,7 +100,7 @@ double arch_decode_flops(const struct arch *a, int64_t t)
 {
     double sum = 0;
     for (int i = 0; i < a->n_layers; i++)
-        sum += layer_decode_flops(&a->layer[i], t);
+        sum += layer_decode_flops(&a->layer[i], (double)t);
     return sum;
 }
 

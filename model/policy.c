@@ -43,6 +43,7 @@ void policy_default(struct policy *p, int n_tiers)
                          .num_gpu_batches = 1,
                          .weight_bits = 16,
                          .cache_bits = 16,
+                         .attention_sparsity = 1,
                          .overlap = true,
                          .prefetch = 3};
     p->schedule = SCHEDULE_ZIGZAG;
@@ -53,6 +54,11 @@ void policy_default(struct policy *p, int n_tiers)
 int64_t policy_block(const struct policy *p)
 {
     return (int64_t)p->gpu_batch_size * p->num_gpu_batches;
+}
+
+bool policy_attends_in_place(const struct policy *p, int tier)
+{
+    return tier <= (p->attention_near_cache ? 1 : 0);
 }
 
 static double sum_of(const double *fraction, int n_tiers)
@@ -98,6 +104,21 @@ static enum status check_bits(const char *name, int bits, const char *where, str
     return STATUS_OK;
 }
 
+static enum status check_sparsity(const struct policy *p, const struct hardware *hw, const char *where, struct error *err)
+{
+    if (!(p->attention_sparsity > 0 && p->attention_sparsity <= 1))
+        return error_set(err, STATUS_INVALID, "%s: attention_sparsity: expected more than 0 and at most 1, found %.10g", where,
+                         p->attention_sparsity);
+    for (int t = 0; p->attention_sparsity < 1 && t < hw->n_tiers; t++)
+        if (p->fraction[CLASS_CACHE][t] > 0 && !policy_attends_in_place(p, t))
+            return error_set(
+                err, STATUS_INVALID,
+                "%s: attention_sparsity: expected 1 or a cache that is attended to where it is, found %.10g and %.4g %% of "
+                "the cache on tier %s, from where it is copied",
+                where, p->attention_sparsity, 100 * p->fraction[CLASS_CACHE][t], hw->tier[t].name);
+    return STATUS_OK;
+}
+
 enum status policy_check(const struct policy *p, const struct hardware *hw, const char *where, struct error *err)
 {
     enum status status;
@@ -113,7 +134,7 @@ enum status policy_check(const struct policy *p, const struct hardware *hw, cons
                          hw->name);
     if ((int)p->schedule < 0 || p->schedule >= SCHEDULE_COUNT)
         return error_set(err, STATUS_INVALID, "%s: schedule: expected " SCHEDULE_NAMES ", found %d", where, (int)p->schedule);
-    return STATUS_OK;
+    return check_sparsity(p, hw, where, err);
 }
 
 /* -- the file (docs/formats.md): reading --------------------------------------------------------------------------- */
@@ -179,6 +200,8 @@ static enum status read_switches(const struct json_object *root, const struct ha
     if ((status = read_bits(root, "weight_bits", &p->weight_bits, err)) ||
         (status = read_bits(root, "cache_bits", &p->cache_bits, err)) ||
         (status = read_near_cache(root, hw, &p->attention_near_cache, err)) ||
+        (json_has(root, "attention_sparsity") &&
+         (status = json_number(root, "attention_sparsity", 0, 1, &p->attention_sparsity, err))) ||
         (status = read_schedule(root, &p->schedule, err)) || (status = json_bool(root, "overlap", &p->overlap, err)))
         return status;
     return read_whole(root, "prefetch", PREFETCH_MAX, &p->prefetch, err);
@@ -201,6 +224,7 @@ static enum status from_json(struct policy *p, const struct json_file *file, con
                                        "weight_bits",
                                        "cache_bits",
                                        "attention_near_cache",
+                                       "attention_sparsity",
                                        "schedule",
                                        "overlap",
                                        "prefetch",
@@ -208,7 +232,7 @@ static enum status from_json(struct policy *p, const struct json_file *file, con
                                        "pageable_weights",
                                        NULL};
     struct json_object root;
-    struct policy read = {0};
+    struct policy read = {.attention_sparsity = 1};
     int64_t version;
     enum status status;
     if ((status = json_root(file, &root, err)) || (status = json_int(&root, "ballast_policy", 1, 1, &version, err)) ||
@@ -283,6 +307,11 @@ void policy_print(const struct policy *p, const struct hardware *hw, FILE *out)
         print_fractions(out, (enum tensor_class)c, p->fraction[c], hw);
     fprintf(out, "  \"weight_bits\": %d,\n  \"cache_bits\": %d,\n", p->weight_bits, p->cache_bits);
     fprintf(out, "  \"attention_near_cache\": %s,\n", p->attention_near_cache ? "true" : "false");
+    if (p->attention_sparsity < 1) {
+        fprintf(out, "  \"attention_sparsity\": ");
+        print_number(out, p->attention_sparsity);
+        fprintf(out, ",\n");
+    }
     fprintf(out, "  \"schedule\": \"%s\",\n", schedule_name(p->schedule));
     fprintf(out, "  \"overlap\": %s,\n  \"prefetch\": %d", p->overlap ? "true" : "false", p->prefetch);
     fprintf(out, "%s%s\n}\n", p->whole_tensors ? ",\n  \"whole_tensors\": true" : "",
@@ -380,19 +409,24 @@ static void add_percent(char *buf, size_t n, double fraction, const char *before
 
 char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf, size_t n)
 {
-    char text[200], schedule[32] = "";
+    char text[200], schedule[32] = "", sparsity[48] = "";
     if (n == 0)
         return buf;
     if (p->schedule != SCHEDULE_ZIGZAG)
         snprintf(schedule, sizeof schedule, " --schedule %s", schedule_name(p->schedule));
+    for (int digits = 1; p->attention_sparsity < 1 && digits <= 17; digits++) {
+        snprintf(sparsity, sizeof sparsity, " --attn-sparsity %.*g", digits, p->attention_sparsity);
+        if (strtod(strrchr(sparsity, ' '), NULL) == p->attention_sparsity)
+            break;
+    }
     snprintf(buf, n, "--gpu-batch-size %d --num-gpu-batches %d --percent \"", p->gpu_batch_size, p->num_gpu_batches);
     for (int c = 0; c < CLASS_COUNT; c++) {
         add_percent(buf, n, p->fraction[c][0], c ? " " : "");
         add_percent(buf, n, hw->n_tiers > 2 ? p->fraction[c][1] : 0, " ");
     }
-    snprintf(text, sizeof text, "\"%s%s%s%s%s%s%s --prefetch %d", p->weight_bits == 4 ? " --compress-weight" : "",
-             p->cache_bits == 4 ? " --compress-cache" : "", p->attention_near_cache ? " --cpu-cache-compute" : "", schedule,
-             p->overlap ? "" : " --no-overlap", p->whole_tensors ? " --whole-tensors" : "",
+    snprintf(text, sizeof text, "\"%s%s%s%s%s%s%s%s --prefetch %d", p->weight_bits == 4 ? " --compress-weight" : "",
+             p->cache_bits == 4 ? " --compress-cache" : "", p->attention_near_cache ? " --cpu-cache-compute" : "", sparsity,
+             schedule, p->overlap ? "" : " --no-overlap", p->whole_tensors ? " --whole-tensors" : "",
              p->pageable_weights ? " --pageable-weights" : "", p->prefetch);
     add(buf, n, text);
     return buf;

@@ -30,6 +30,7 @@ struct policy {
     int weight_bits;                         /* 16 (as stored in the model) or 4 */
     int cache_bits;                          /* 16 (the unit's cache format) or 4 */
     bool attention_near_cache;               /* attend on the unit of tier 1 over cache kept there or below */
+    double attention_sparsity;               /* of the earlier tokens, those whose values a decode step adds (sparse.h); 1: all */
     enum schedule_kind schedule;
     bool overlap;          /* false: one operation at a time */
     int prefetch;          /* weight ring, in units of the largest layer visit: >= 1, 3 by default */
@@ -37,10 +38,12 @@ struct policy {
     bool pageable_weights; /* weights on the host's tier beside a device are not page-locked (placement.h; turns.h) */
 };
 
-void policy_default(struct policy *p, int n_tiers); /* all on tier 0, 1x1, 16 bits, zig-zag, overlap */
+void policy_default(struct policy *p, int n_tiers); /* all on tier 0, 1x1, 16 bits, every value, zig-zag, overlap */
 int64_t policy_block(const struct policy *p);       /* gpu_batch_size * num_gpu_batches */
+/* Whether cache that lives on the tier is attended to there, and not where it is copied to: all that sparse attention is for. */
+bool policy_attends_in_place(const struct policy *p, int tier);
 /* Fractions in [0,1] summing to 1 within 1e-6 for n_tiers tiers, bits known, batch sizes in [1, 65536], near-cache only if a
- * second unit exists. `where` names the source in messages. */
+ * second unit exists, sparse attention only over cache that is attended to in place. `where` names the source in messages. */
 enum status policy_check(const struct policy *p, const struct hardware *hw, const char *where, struct error *err);
 
 /* Strict JSON; fractions are objects by tier name. */

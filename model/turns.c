@@ -90,18 +90,20 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
                 cache = b->cache == FORMAT_Q4 ? FORMAT_F16 : b->cache;
     int batch = b->p->gpu_batch_size;
     bool near = b->p->attention_near_cache && b->ph == PHASE_DECODE && l->kind == LAYER_ATTENTION;
-    double attend = cost_attend_s(unit, l, cache, batch, b->tokens, b->visible);
+    double sparsity = b->p->attention_sparsity;
+    double attend = cost_attend_s(unit, l, cache, sparsity, batch, b->tokens, b->visible);
     if (l->kind == LAYER_HEAD) /* scores every position of a prompt, though only the last one's are used */
-        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, batch * (int)b->tokens, 1, b->visible);
+        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, sparsity, batch * (int)b->tokens, 1, b->visible);
     else
-        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, batch, b->tokens, b->visible) - (near ? attend : 0);
+        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, sparsity, batch, b->tokens, b->visible) - (near ? attend : 0);
     if (b->weights == FORMAT_Q4 && l->kind != LAYER_EMBED)
         gpu->base += expand_s(b, placed_elements(l));
     if (near) {
         gpu->coef[CLASS_CACHE][0] += attend;
         for (int home = 1; home < b->hw->n_tiers; home++)
             f[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] +=
-                b->hw->compute[1].launch_s + cost_attend_s(&b->hw->compute[1], l, b->cache, batch, b->tokens, b->visible);
+                b->hw->compute[1].launch_s +
+                cost_attend_s(&b->hw->compute[1], l, b->cache, sparsity, batch, b->tokens, b->visible);
     }
     expand_cache(b, gpu, l, batch);
 }

@@ -45,7 +45,8 @@ static void place(struct oracle *x, const struct cost *c, struct policy *p, int 
         return;
     }
     for (int parts = last ? left : 0; parts <= left; parts++) {
-        if (parts > 0 && (x->o->forbid >> (cls * TIERS_MAX + k) & 1))
+        const bool copied = cls == CLASS_CACHE && p->attention_sparsity < 1 && !policy_attends_in_place(p, k);
+        if (parts > 0 && (copied || (x->o->forbid >> (cls * TIERS_MAX + k) & 1)))
             return;
         p->fraction[cls][k] = (double)parts / x->grid;
         if (last)
@@ -107,6 +108,7 @@ double exhaustive_best(const struct arch *a, const struct hardware *hw, const st
                 p.weight_bits = wb;
                 p.cache_bits = cb;
                 p.attention_near_cache = near;
+                p.attention_sparsity = o->attention_sparsity;
                 try_schedules(&x, p);
             }
     return x.best_tok_s;

@@ -46,6 +46,7 @@ static struct policy switches_at(const struct problem *pr, int i)
     p.gpu_batch_size = least_size(o->gpu_batch_size, &o->gpu_batch_sizes);
     p.num_gpu_batches = least_size(o->num_gpu_batches, &o->batch_numbers);
     p.attention_near_cache = i & 1;
+    p.attention_sparsity = o->attention_sparsity;
     p.cache_bits = i & 2 ? 4 : 16;
     p.weight_bits = i & 4 ? 4 : 16;
     p.overlap = !(i & 8);
@@ -108,13 +109,24 @@ static void capacities(const struct problem *pr, double out[TIERS_MAX])
         out[k] = k < pr->hw->n_tiers ? (double)pr->hw->tier[k].capacity_bytes : 0;
 }
 
+/* What the options forbid, and for sparse attention cache that is not attended to in place. The bounds below do without the latter: without it
+ * they are lower still. */
+static uint32_t forbidden(const struct problem *pr, const struct policy *p)
+{
+    uint32_t tiers = 0;
+
+    for (int k = 0; k < pr->hw->n_tiers; k++)
+        tiers |= p->attention_sparsity < 1 && !policy_attends_in_place(p, k) ? 1u << k : 0;
+    return pr->o->forbid | tiers << (CLASS_CACHE * TIERS_MAX);
+}
+
 enum status point_solve(struct problem *pr, struct point *pt, struct error *err)
 {
     double capacity_bytes[TIERS_MAX];
     enum status status;
 
     capacities(pr, capacity_bytes);
-    status = solve_within(pr, pt, capacity_bytes, pr->o->forbid, err);
+    status = solve_within(pr, pt, capacity_bytes, forbidden(pr, &pt->policy), err);
     if (status == STATUS_OK)
         pt->relaxed_throughput_tok_s = pt->solution.total_s > 0 ? pt->cost.tokens / pt->solution.total_s : 0;
     return status;
@@ -232,7 +244,7 @@ static bool is_better(const struct point *pt, enum status status, const struct p
 enum status point_realise(struct problem *pr, struct point *pt, struct error *err)
 {
     if (pr->o->realise)
-        return realise_within(pr, pt, pr->o->forbid, err);
+        return realise_within(pr, pt, forbidden(pr, &pt->policy), err);
     predict_relaxed(pr, pt);
     return STATUS_OK;
 }
@@ -246,7 +258,7 @@ enum status point_realise_hard(struct problem *pr, struct point *pt, struct erro
 
     for (int cache = -1; cache < n && status == STATUS_DOES_NOT_FIT; cache++) {
         for (int hidden = 0; hidden < n; hidden++) {
-            const uint32_t forbid = pr->o->forbid | pin(pr, CLASS_CACHE, cache) | pin(pr, CLASS_ACTIVATION, hidden);
+            const uint32_t forbid = forbidden(pr, &pt->policy) | pin(pr, CLASS_CACHE, cache) | pin(pr, CLASS_ACTIVATION, hidden);
             struct point other = *pt;
             struct error inner = {0};
             enum status other_status;

@@ -36,7 +36,11 @@ struct search_state {
 
 void search_options_default(struct search_options *o)
 {
-    *o = (struct search_options){.attention_near_cache = -1, .schedule = -1, .overlap = -1, .tolerance = 1e-4};
+    *o = (struct search_options){.attention_near_cache = -1,
+                                 .attention_sparsity = 1,
+                                 .schedule = -1,
+                                 .overlap = -1,
+                                 .tolerance = 1e-4};
     for (int c = 0; c < CLASS_COUNT; c++)
         for (int k = 0; k < TIERS_MAX; k++)
             o->fraction.high[c][k] = 1;

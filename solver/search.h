@@ -21,6 +21,7 @@ struct search_options {
     double max_latency_s;                        /* 0: none. Latency of all sequences, or of a block without a number of them */
     int weight_bits, cache_bits;                 /* 16 or 4: fixed; 0: searched; */
     int attention_near_cache;                    /* 0 or 1: fixed; -1: searched (1 only where a second compute unit exists) */
+    double attention_sparsity;                   /* never searched: it changes what is generated */
     int schedule, overlap;                       /* enum schedule_kind, 0 or 1: fixed; -1: searched */
     int prefetch;                                /* weight ring depth: > 0: fixed; 0: searched, 1 to 3 */
     double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */

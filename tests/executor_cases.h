@@ -149,6 +149,9 @@ static const struct placed PLACED[] = {
     {3, "0 0 0 0 0 0", 2, 2, true, SCHEDULE_DIAGONAL, 3, true},
     {3, "10 40 0 50 0 60", 1, 2, true, SCHEDULE_DIAGONAL, 3, true},
     {3, "50 20 25 50 60 0", 1, 3, true, SCHEDULE_DIAGONAL, 4, true},
+    {3, "30 30 50 50 0 0", 2, 2, true, SCHEDULE_ZIGZAG, 3, true}, /* the cache in place, as for sparse attention it must be */
+    {3, "30 30 0 100 40 60", 1, 4, true, SCHEDULE_DIAGONAL, 3, true},
+    {3, "0 0 100 0 0 0", 4, 1, false, SCHEDULE_ROW, 3, true},
 };
 enum { N_PLACED = sizeof PLACED / sizeof PLACED[0] };
 
@@ -181,16 +184,18 @@ static inline struct hardware machine_of(const struct placed *c, const char *mat
     return hw;
 }
 
-static inline void every_placement(const char *model, const struct backend *backend)
+static inline void every_placement_as(const char *model, const char *reference, const struct backend *backend)
 {
     struct fixture f;
-    fixture_load(&f, model);
+    int n = 0;
+    fixture_load_reference(&f, model, reference);
     for (int i = 0; i < N_PLACED; i++) {
-        if (!case_of(&PLACED[i], backend))
-            continue;
         const struct placed *c = &PLACED[i];
         struct hardware hw = machine_of(c, "f32", backend);
         struct policy p = placed_policy(c, &hw);
+        p.attention_sparsity = f.sparsity;
+        if (!case_of(c, backend) || policy_check(&p, &hw, "case", NULL) != STATUS_OK) /* sparse, but not in place */
+            continue;
         struct outcome o;
         struct error err = {0};
         char what[160];
@@ -205,8 +210,15 @@ static inline void every_placement(const char *model, const struct backend *back
             cr_assert_eq(o.peak[t], 0, "%s: tier %s differs from the plan by %lld bytes", what, hw.tier[t].name,
                          (long long)o.peak[t]);
         free_outcome(&o);
+        n++;
     }
+    cr_assert_geq(n, f.sparsity < 1 ? 5 : 16, "%d placements", n);
     fixture_free(&f);
+}
+
+static inline void every_placement(const char *model, const struct backend *backend)
+{
+    every_placement_as(model, "reference", backend);
 }
 
 /* Whoever chooses, and wherever the logits are: every token is sample_token's of the logits of its place, and so the same everywhere. */
@@ -243,7 +255,7 @@ static inline void samples_are_those_of_their_logits(const char *model, const st
 }
 
 /* Compression changes the numbers, but what is executed depends on the policy's bits alone, not on where things are. */
-static inline void same_everywhere(const char *math, enum format activation, int weight_bits, int cache_bits,
+static inline void same_everywhere(const char *math, enum format activation, int weight_bits, int cache_bits, double sparsity,
                                    const struct backend *backend)
 {
     struct fixture f;
@@ -251,11 +263,14 @@ static inline void same_everywhere(const char *math, enum format activation, int
     bool any = false;
     fixture_load(&f, "opt-tiny-pre");
     for (int i = 0; i < N_PLACED; i++) {
-        if (!case_of(&PLACED[i], backend) || (backend && i % 3 != 0)) /* an emulation takes its time */
-            continue;
         struct hardware hw = machine_of(&PLACED[i], math, backend);
         hw.compute[0].activation = activation;
         struct policy p = placed_policy(&PLACED[i], &hw);
+        p.attention_sparsity = sparsity;
+        if (!case_of(&PLACED[i], backend) || (backend && sparsity == 1 && i % 3 != 0)) /* an emulation takes its time */
+            continue;
+        if (policy_check(&p, &hw, "case", NULL) != STATUS_OK)
+            continue;
         struct outcome o;
         struct error err = {0};
         p.weight_bits = weight_bits;

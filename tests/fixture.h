@@ -16,6 +16,7 @@
 struct fixture {
     char directory[128];
     struct arch arch;
+    double sparsity; /* attention's; 1: it is dense */
     int64_t new_tokens;
     struct prompt prompt[FIXTURE_PROMPTS];
     int32_t *generated[FIXTURE_PROMPTS]; /* (new_tokens) */
@@ -32,15 +33,18 @@ static inline int32_t *fixture_ids(const json_t *list)
     return ids;
 }
 
-static inline void fixture_load(struct fixture *f, const char *name)
+/* A model and one of its references: "reference" or "sparse". */
+static inline void fixture_load_reference(struct fixture *f, const char *name, const char *reference)
 {
     char path[256];
     struct error err = {0};
     snprintf(f->directory, sizeof f->directory, "tests/fixtures/%s", name);
     cr_assert_eq(arch_load(&f->arch, f->directory, &err), STATUS_OK, "%s", err.text);
-    snprintf(path, sizeof path, "%s/reference.json", f->directory);
+    snprintf(path, sizeof path, "%s/%s.json", f->directory, reference);
     json_t *root = json_load_file(path, 0, NULL);
     cr_assert_not_null(root, "%s", path);
+    const json_t *sparsity = json_object_get(root, "attention_sparsity");
+    f->sparsity = sparsity ? json_real_value(sparsity) : 1;
     f->new_tokens = json_integer_value(json_object_get(root, "new_tokens"));
     int64_t rows = 0;
     for (int i = 0; i < FIXTURE_PROMPTS; i++) {
@@ -51,13 +55,18 @@ static inline void fixture_load(struct fixture *f, const char *name)
         rows += json_integer_value(json_array_get(json_object_get(root, "logits_rows"), (size_t)i));
     }
     f->rows = rows;
+    snprintf(path, sizeof path, "%s/%s", f->directory, json_string_value(json_object_get(root, "logits_file")));
     json_decref(root);
-    snprintf(path, sizeof path, "%s/logits.bin", f->directory);
     FILE *file = fopen(path, "rb");
     cr_assert_not_null(file, "%s", path);
     f->logits = calloc((size_t)(rows * f->arch.vocab), sizeof *f->logits);
     cr_assert_eq(fread(f->logits, sizeof *f->logits, (size_t)(rows * f->arch.vocab), file), (size_t)(rows * f->arch.vocab));
     fclose(file);
+}
+
+static inline void fixture_load(struct fixture *f, const char *name)
+{
+    fixture_load_reference(f, name, "reference");
 }
 
 static inline void fixture_free(struct fixture *f)

@@ -115,6 +115,9 @@ if has predict; then
     bad "predict with a missing policy" 3 '^ballast: predict: .*no\.json' "${predict[@]}" --policy no.json
     bad "predict with five percentages" 1 '^ballast: predict: .*percent' "${predict[@]}" --percent "1 2 3 4 5"
     bad "predict with too much in a class" 1 '^ballast: predict: .*percent' "${predict[@]}" --percent "80 30 0 100 0 100"
+    bad "sparse attention over a cache that is copied" 1 '^ballast: predict: command line: attention_sparsity: .*100 % of the cache on tier cpu' \
+        "${predict[@]}" --percent "100 0 0 100 100 0" --attn-sparsity 0.1
+    bad "no value at all" 1 'attention_sparsity: expected more than 0' "${predict[@]}" "${placed[@]}" --attn-sparsity 0
     bad "predict without hardware" 1 '^ballast: predict: -H/--hardware is missing' predict -m opt-1.3b "${placed[@]}"
     bad "predict on unknown hardware" 1 '^ballast: predict: .*t5-gcp' predict -m opt-1.3b -H t5-gcp "${placed[@]}"
     [ "$("$ballast" "${predict[@]}" "${placed[@]}" --hardware-set "gpu.matmul.f16=2x" --hardware-set gpu.launch=0s -o json | grep -c throughput_tok_s)" -eq 1 ] &&
@@ -273,6 +276,9 @@ if has run && has simulate; then
     else
         not_ok "run with traces" "exit $status: $(tail -n 1 "$work/err")"
     fi
+    sparse=("${setting[@]}" --percent "50 0 100 0 100 0" --attn-sparsity 0.3)
+    good "run with sparse attention" '"throughput_tok_s": ' run "${sparse[@]}" -r 1 --scratch-dir "$work" --trace "$work/sparse.csv" -o json
+    grep -q -- '--attn-sparsity 0.3' "$work/sparse.csv" && ok "its trace says so" || not_ok "its trace says so" "$(grep policy "$work/sparse.csv")"
     # 6 sequences in blocks of 4 are two blocks: twice the time, for 6/4 of the tokens
     number() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" "$work/out"; }
     for command in predict simulate run; do

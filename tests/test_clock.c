@@ -238,8 +238,8 @@ Test(clock, sharing_keeps_the_order_and_loses_no_work)
 
 /* Rates that do not depend on the size, no latency: a resource is busy as long as the table says, but for rows and sequences that
  * are whole and sectors that are full. */
-static void assert_busy(const char *percent, bool near, bool overlap, enum schedule_kind kind, double page_cache_bytes,
-                        bool pageable)
+static void assert_busy(const char *percent, bool near, double sparsity, bool overlap, enum schedule_kind kind,
+                        double page_cache_bytes, bool pageable)
 {
     struct arch a = {0};
     struct hardware hw = test_machine(3, "bf16");
@@ -260,6 +260,7 @@ static void assert_busy(const char *percent, bool near, bool overlap, enum sched
     p.gpu_batch_size = 4;
     p.num_gpu_batches = kind == SCHEDULE_DIAGONAL ? 2 : 3; /* 12 sequences each: 3 batches */
     p.attention_near_cache = near;
+    p.attention_sparsity = sparsity;
     p.overlap = overlap;
     p.schedule = kind;
     p.pageable_weights = pageable;
@@ -287,16 +288,18 @@ Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
     static const enum schedule_kind kinds[] = {SCHEDULE_ZIGZAG, SCHEDULE_ROW, SCHEDULE_DIAGONAL};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++)
         for (int overlap = 0; overlap < 2; overlap++) {
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 0, false);
-            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0, false);
-            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0, false);
-            assert_busy("0 50 0 100 100 0", true, overlap, kinds[k], 0, false);
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 700e6,
+            assert_busy("0 0 0 0 0 0", false, 1, overlap, kinds[k], 0, false);
+            assert_busy("25 25 50 25 50 25", false, 1, overlap, kinds[k], 0, false);
+            assert_busy("0 100 0 100 0 100", false, 1, overlap, kinds[k], 0, false);
+            assert_busy("0 50 0 100 100 0", true, 1, overlap, kinds[k], 0, false);
+            assert_busy("0 0 0 0 0 0", false, 1, overlap, kinds[k], 700e6,
                         false); /* of 2.5 GB of weights and up to 150 MB of cache a pass */
-            assert_busy("0 0 0 0 0 0", false, overlap, kinds[k], 9e9, false);
-            assert_busy("0 100 0 100 0 100", false, overlap, kinds[k], 0, true);
-            assert_busy("25 25 50 25 50 25", false, overlap, kinds[k], 0,
+            assert_busy("0 0 0 0 0 0", false, 1, overlap, kinds[k], 9e9, false);
+            assert_busy("0 100 0 100 0 100", false, 1, overlap, kinds[k], 0, true);
+            assert_busy("25 25 50 25 50 25", false, 1, overlap, kinds[k], 0,
                         true); /* what comes from the disk goes up from pinned memory */
+            assert_busy("0 50 0 100 100 0", true, 0.1, overlap, kinds[k], 0, false);
+            assert_busy("0 50 100 0 0 100", false, 0.3, overlap, kinds[k], 0, false);
         }
 }
 

@@ -84,7 +84,7 @@ Test(cost, an_mlp_layer_is_its_products_its_passes_and_its_launch)
     cr_assert_eq(mlp->kind, LAYER_MLP);
     /* 4 sequences x 16 tokens = 64 rows: 2 * 2*768*3072 * 64 FLOPs at 100 GFLOP/s, 64 rows * 5*768 * 4 B at 10 GB/s, 5 us */
     double products = 2.0 * 2 * 768 * 3072 * 64 / 100e9, passes = 64.0 * 5 * 768 * 4 / 10e9;
-    CLOSE(cost_layer_s(&hw.compute[0], &a, mlp, FORMAT_F16, FORMAT_F16, 4, 16, 16), products + passes + 5e-6);
+    CLOSE(cost_layer_s(&hw.compute[0], &a, mlp, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), products + passes + 5e-6);
     arch_free(&a);
 }
 
@@ -94,9 +94,12 @@ Test(cost, attention_counts_visible_pairs_in_prefill_and_cache_bytes_in_decode)
     struct hardware hw = test_machine(2, "f32");
     const struct layer *l = &a.layer[1];
     /* prefill of 16 tokens: 16*17/2 = 136 pairs, 4*12*64 FLOPs each, 3 sequences, 50 GFLOP/s */
-    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 3, 16, 16), 3 * 136 * 4.0 * 768 / 50e9);
+    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 1, 3, 16, 16), 3 * 136 * 4.0 * 768 / 50e9);
     /* decode with 100 tokens: 100 keys and values of 768 fp16 elements, 3 sequences, 10 GB/s */
-    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 3, 1, 100), 3 * 100 * 2 * 768 * 2.0 / 10e9);
+    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 1, 3, 1, 100), 3 * 100 * 2 * 768 * 2.0 / 10e9);
+    /* sparse, 0.1: all 100 keys, and the values of the newest and of 9.9 of the 99 others */
+    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 0.1, 3, 1, 100), 3 * (100 + 1 + 9.9) * 768 * 2.0 / 10e9);
+    CLOSE(cost_attend_s(&hw.compute[0], l, FORMAT_F16, 0.1, 3, 16, 16), 3 * 136 * 4.0 * 768 / 50e9);
     arch_free(&a);
 }
 
@@ -300,14 +303,14 @@ Test(cost, attention_near_the_cache_is_a_chain_when_there_is_one_batch)
     cost_row(&c, PHASE_DECODE, 0, resource_compute(&hw, 1), &row);
     /* Per layer, in a step: 4 sequences attended to, 4 * 3*768 floats down and 4 * 768 up at 1 GB/s, the rest of the attention layer, the MLP. */
     double attend = 4 * 34.5 * 2 * 768 * 2.0 / 10e9 + 5e-6, moved = 4 * 4 * 768 * 4.0 / 1e9;
-    double rest = cost_layer_s(&hw.compute[0], &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 4, 1, 34.5) -
-                  cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 4, 1, 34.5);
-    double mlp = cost_layer_s(&hw.compute[0], &a, &a.layer[2], FORMAT_F16, FORMAT_F16, 4, 1, 34.5);
+    double rest = cost_layer_s(&hw.compute[0], &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5) -
+                  cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 1, 4, 1, 34.5);
+    double mlp = cost_layer_s(&hw.compute[0], &a, &a.layer[2], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5);
     CLOSE(form_at(&row, p.fraction), 12 * (attend + moved + rest + mlp));
     /* Three sequences at home: the second unit waits for the first to attend over them, and has and gets a quarter. */
     p.fraction[CLASS_CACHE][0] = 0.75;
     p.fraction[CLASS_CACHE][1] = 0.25;
-    double home = 0.75 * cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 4, 1, 34.5);
+    double home = 0.75 * cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 1, 4, 1, 34.5);
     CLOSE(form_at(&row, p.fraction), 12 * (0.25 * (attend + moved) + home + rest + mlp));
     /* The first one waits for the quarter, and does what else the step has: the embedding and the head. */
     const int gpu = resource_compute(&hw, 0);
@@ -346,7 +349,7 @@ Test(cost, more_visible_tokens_never_cost_less)
     struct hardware hw = test_machine(2, "bf16");
     for (int i = 1; i < a.n_layers; i++)
         for (int64_t t = 1; t < 2000; t += 333)
-            cr_assert_geq(cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 2, 1, (double)(t + 1)),
-                          cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 2, 1, (double)t));
+            cr_assert_geq(cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 1, 2, 1, (double)(t + 1)),
+                          cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 1, 2, 1, (double)t));
     arch_free(&a);
 }

@@ -26,15 +26,25 @@ Test(executor, untied_without_biases_is_the_reference_for_every_placement)
 
 Test(executor, packed_weights_give_the_same_tokens_everywhere)
 {
-    same_everywhere("f32", FORMAT_F32, 4, 16, NULL);
+    same_everywhere("f32", FORMAT_F32, 4, 16, 1, NULL);
 }
 Test(executor, a_packed_cache_gives_the_same_tokens_everywhere)
 {
-    same_everywhere("f32", FORMAT_F32, 16, 4, NULL);
+    same_everywhere("f32", FORMAT_F32, 16, 4, 1, NULL);
 }
 Test(executor, bf16_gives_the_same_tokens_everywhere)
 {
-    same_everywhere("bf16", FORMAT_F32, 16, 16, NULL);
+    same_everywhere("bf16", FORMAT_F32, 16, 16, 1, NULL);
+}
+
+Test(executor, sparse_attention_is_the_reference_for_every_placement_in_place)
+{
+    every_placement_as("opt-tiny-pre", "sparse", NULL);
+    every_placement_as("opt-tiny-shard", "sparse", NULL);
+}
+Test(executor, sparse_attention_over_a_packed_cache_gives_the_same_tokens_everywhere)
+{
+    same_everywhere("f32", FORMAT_F32, 16, 4, 0.3, NULL);
 }
 
 Test(executor, sampled_tokens_are_those_of_their_logits)

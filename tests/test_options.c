@@ -61,6 +61,7 @@ Test(options, what_is_not_given_keeps_its_default)
     cr_assert_eq(o.gpu_batch_size, 0);
     cr_assert_eq(o.compress_weight, -1);
     cr_assert_eq(o.overlap, -1);
+    cr_assert_eq(o.attn_sparsity, -1);
     cr_assert_eq(o.sampling.top_p, 1.0);
     cr_assert_eq(o.limits.mean_error, 0.10);
     cr_assert_eq(o.n_arguments, 0);
@@ -128,6 +129,8 @@ Test(options, flexgens_own_spellings_are_taken)
     cr_assert_eq(o.prompt_tokens, 9);
     GOOD(&o, "--weights", "random");
     cr_assert(o.weights_random && o.weights_seed == 0);
+    GOOD(&o, "--attn-sparsity", "0.1");
+    cr_assert_eq(o.attn_sparsity, 0.1);
 }
 
 Test(options, o_is_a_file_where_the_command_says_so)
@@ -267,8 +270,8 @@ Test(options, a_policy_printed_as_flags_is_the_same_policy)
     struct error err = {0};
     char flags[512], *words[32];
     int n = 0;
-    GOOD(&o, "-H", "t4-gcp", "--percent", "12.5 33.3 0 90 0 100", "-b", "5", "--num-gpu-batches", "2", "--compress-cache",
-         "--schedule", "row", "--cpu-cache-compute", "--prefetch", "4");
+    GOOD(&o, "-H", "t4-gcp", "--percent", "12.5 33.3 10 90 0 100", "-b", "5", "--num-gpu-batches", "2", "--compress-cache",
+         "--schedule", "row", "--cpu-cache-compute", "--attn-sparsity", "0.12345678901", "--prefetch", "4");
     cr_assert_eq(options_hardware(&o, &hw, &err), STATUS_OK, "%s", err.text);
     cr_assert_eq(options_policy(&o, &hw, &p, &err), STATUS_OK, "%s", err.text);
     policy_flags(&p, &hw, flags, sizeof flags);
@@ -298,6 +301,7 @@ Test(options, a_policy_printed_as_flags_is_the_same_policy)
     cr_assert_eq(again.cache_bits, 4);
     cr_assert_eq(again.schedule, SCHEDULE_ROW);
     cr_assert(again.attention_near_cache);
+    cr_assert_eq(again.attention_sparsity, 0.12345678901);
     cr_assert_eq(again.prefetch, 4);
 }
 
@@ -314,6 +318,14 @@ Test(options, a_search_takes_what_is_fixed_and_leaves_the_rest_open)
     cr_assert_eq(s.weight_bits, 4);
     cr_assert_eq(s.attention_near_cache, 0);
     cr_assert_eq(s.max_latency_s, 60);
+    cr_assert_eq(s.attention_sparsity, 1);
+    GOOD(&o, "--attn-sparsity", "0.1", "--set", "c.ram=60%"); /* near the cache, which is open */
+    cr_assert_eq(options_search(&o, &hw, &s, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(s.attention_sparsity, 0.1);
+    GOOD(&o, "--attn-sparsity", "0.1", "--set", "c.ram=60%", "--no-cpu-cache-compute");
+    cr_assert_eq(options_search(&o, &hw, &s, &err), STATUS_INVALID);
+    cr_assert(strstr(err.text, "--attn-sparsity"), "%s", err.text);
+    err = (struct error){0};
     GOOD(&o, "--percent", "100 0 100 0 100 0");
     cr_assert_eq(options_search(&o, &hw, &s, &err), STATUS_INVALID);
     cr_assert(strstr(err.text, "--percent"));

@@ -109,9 +109,13 @@ static const struct {
     {"\"prefetch\": 2", "\"prefetch\": 0",
      "p.json:9: key 'prefetch': expected a whole number from 1 to 1024, found the number 0"},
     {"\"overlap\": false, ", "", "p.json:1: key 'overlap': expected true or false, found nothing"},
+    {"\"prefetch\": 2", "\"prefetch\": 2, \"attention_sparsity\": 1.5",
+     "p.json:9: key 'attention_sparsity': expected a number from 0 to 1, found the number 1.5"},
+    {"\"prefetch\": 2", "\"prefetch\": 2, \"attention_sparsity\": 0",
+     "p.json: attention_sparsity: expected more than 0 and at most 1, found 0"},
     {"\"prefetch\": 2", "\"prefetch\": 2, \"sparse\": true",
      "p.json:9: key 'sparse': expected only the keys ballast_policy, gpu_batch_size, num_gpu_batches, weights, cache, "
-     "activations, weight_bits, cache_bits, attention_near_cache, schedule, overlap, prefetch, whole_tensors, pageable_weights; found the "
+     "activations, weight_bits, cache_bits, attention_near_cache, attention_sparsity, schedule, overlap, prefetch, whole_tensors, pageable_weights; found the "
      "unknown key 'sparse'"},
 };
 
@@ -221,8 +225,15 @@ static struct policy random_policy(int n_tiers, int used)
     p.schedule = below(2) ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
     p.whole_tensors = below(2);
     p.pageable_weights = below(2);
+    p.attention_sparsity = 1;
     for (int c = 0; c < CLASS_COUNT; c++)
         random_fractions(p.fraction[c], n_tiers, used);
+    if (below(2)) { /* all of the cache where it is attended to */
+        random_fractions(p.fraction[CLASS_CACHE], p.attention_near_cache ? 2 : 1, TIERS_MAX);
+        for (int k = p.attention_near_cache ? 2 : 1; k < n_tiers; k++)
+            p.fraction[CLASS_CACHE][k] = 0;
+        p.attention_sparsity = 1 - erand48(seed);
+    }
     return p;
 }
 
@@ -230,8 +241,9 @@ static void same_switches(const struct policy *a, const struct policy *b)
 {
     cr_assert(a->gpu_batch_size == b->gpu_batch_size && a->num_gpu_batches == b->num_gpu_batches &&
               a->weight_bits == b->weight_bits && a->cache_bits == b->cache_bits &&
-              a->attention_near_cache == b->attention_near_cache && a->schedule == b->schedule && a->overlap == b->overlap &&
-              a->prefetch == b->prefetch && a->whole_tensors == b->whole_tensors && a->pageable_weights == b->pageable_weights);
+              a->attention_near_cache == b->attention_near_cache && a->attention_sparsity == b->attention_sparsity &&
+              a->schedule == b->schedule && a->overlap == b->overlap && a->prefetch == b->prefetch &&
+              a->whole_tensors == b->whole_tensors && a->pageable_weights == b->pageable_weights);
 }
 
 Test(policy, what_is_saved_loads_again_to_the_last_bit)

@@ -14,7 +14,7 @@
 
 /* -- against the oracle ---------------------------------------------------------------------------------------------- */
 
-static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
+static void compare_with_oracle(int machine, int n_tiers, int grid, double sparsity, int *fitted)
 {
     struct hardware hw = random_machine(n_tiers);
     struct search_options o = random_options();
@@ -26,6 +26,9 @@ static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
     enum status status;
     double oracle;
 
+    o.attention_sparsity = sparsity;
+    if (sparsity < 1)
+        o.forbid = 0;
     small_arch(&a, 32 << pick(3), 1 + pick(4), 64 << pick(4));
     random_program(&hw);
     if (hardware_waits(&hw)) { /* such a program has no diagonal, and a ring of three */
@@ -48,6 +51,8 @@ static void compare_with_oracle(int machine, int n_tiers, int grid, int *fitted)
             cr_assert_float_eq(p.relaxed_throughput_tok_s, p.prediction.throughput_tok_s, 1e-9 * p.relaxed_throughput_tok_s);
         for (int k = 0; k < n_tiers; k++)
             cr_assert_leq(p.peak_bytes[k], hw.tier[k].capacity_bytes + 1, "tier %d", k);
+        cr_assert_eq(p.policy.attention_sparsity, sparsity);
+        cr_assert_eq(policy_check(&p.policy, &hw, "plan", &err), STATUS_OK, "machine %d: %s", machine, err.text);
     } else {
         cr_assert_eq(status, STATUS_DOES_NOT_FIT, "machine %d: %s", machine, err.text);
         cr_assert_eq(oracle, 0, "machine %d: the oracle fits, the planner says: %s", machine, err.text);
@@ -62,10 +67,23 @@ Test(search, is_never_worse_than_trying_everything)
 
     seed_from_environment("is_never_worse_than_trying_everything");
     for (int i = 0; i < 100; i++) {
-        compare_with_oracle(i, 2, 8, &fitted);
-        compare_with_oracle(100 + i, 3, 3, &fitted);
+        compare_with_oracle(i, 2, 8, 1, &fitted);
+        compare_with_oracle(100 + i, 3, 3, 1, &fitted);
     }
     cr_assert(fitted >= 100 && fitted < 200, "%d of 200 fit: the test should see both", fitted);
+}
+
+/* Sparse attention leaves the cache fewer tiers, and which depends on where attention runs. */
+Test(search, with_sparse_attention_is_never_worse_than_trying_everything)
+{
+    int fitted = 0;
+
+    seed_from_environment("with_sparse_attention_is_never_worse_than_trying_everything");
+    for (int i = 0; i < 40; i++) {
+        compare_with_oracle(i, 2, 8, 0.1, &fitted);
+        compare_with_oracle(40 + i, 3, 3, 0.3, &fitted);
+    }
+    cr_assert(fitted >= 30 && fitted < 80, "%d of 80 fit: the test should see both", fitted);
 }
 
 /* The bound that skips LPs: for any two points of one problem, the prices of one bound the optimum of the other from below, and

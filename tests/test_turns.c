@@ -45,7 +45,7 @@ static void predict(const struct arch *a, const struct hardware *hw, const struc
 
 static double layers_s(const struct arch *a, const struct hardware *hw, int layer, int batch, double visible)
 {
-    return cost_layer_s(&hw->compute[0], a, &a->layer[layer], FORMAT_F16, FORMAT_F16, batch, 1, visible);
+    return cost_layer_s(&hw->compute[0], a, &a->layer[layer], FORMAT_F16, FORMAT_F16, 1, batch, 1, visible);
 }
 
 Test(turns, the_next_layers_weights_come_in_the_first_turn_only)

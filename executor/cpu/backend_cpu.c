@@ -14,11 +14,13 @@ struct backend_state {
     enum math math;
     enum format cache;
     struct attention_shape shape;
+    double sparsity;
     int64_t rows; /* computed at a time */
     int64_t q_width, kv_width, qkv_width;
     float *x;      /* (rows, hidden) */
     float *inner;  /* (rows, max(q + 2 kv, ffn)) */
     void *scratch; /* of the kernels */
+    int64_t scratch_bytes;
 };
 
 /* The host's memory is one tier to another: done when it returns. */
@@ -73,6 +75,7 @@ static enum status backend_open(struct backend_state **out, const struct backend
     b->math = strcmp(o->unit->math, "f32") == 0 ? MATH_F32 : MATH_BF16;
     b->cache = o->cache;
     b->shape = (struct attention_shape){a->heads, a->kv_heads, a->head_dim, 1 / sqrt((double)a->head_dim)};
+    b->sparsity = o->attention_sparsity;
     b->rows = o->rows;
     b->q_width = a->heads * a->head_dim;
     b->kv_width = a->kv_heads * a->head_dim;
@@ -82,14 +85,16 @@ static enum status backend_open(struct backend_state **out, const struct backend
     b->x = o->workspace;
     b->inner = b->x + b->rows * a->hidden;
     b->scratch = b->inner + b->rows * width;
-    int64_t have = o->workspace_bytes - b->rows * (a->hidden + width) * 4;
-    int64_t need =
-        max64(linear_scratch_bytes(o->threads, b->math, b->rows, widest), attention_scratch_bytes(o->threads, &b->shape));
-    need = max64(need, a->vocab * (int64_t)sizeof(uint64_t)); /* of sample_token */
-    if (have < need) {
+    b->scratch_bytes = o->workspace_bytes - b->rows * (a->hidden + width) * 4;
+    int64_t attend = b->sparsity < 1 ? sparse_attention_scratch_bytes(o->threads, &b->shape, o->cache_tokens)
+                                     : attention_scratch_bytes(o->threads, &b->shape);
+    int64_t need = max64(linear_scratch_bytes(o->threads, b->math, b->rows, widest), attend);
+    need = max64(need, 8 + a->vocab * (int64_t)sizeof(uint64_t)); /* of sample_token */
+    if (b->scratch_bytes < need) {
+        need -= b->scratch_bytes;
         free(b);
-        return error_set(err, STATUS_INVALID, "compute '%s': workspace is %lld bytes too small for the kernels' scratch (%lld)",
-                         o->unit->name, (long long)(need - have), (long long)need);
+        return error_set(err, STATUS_INVALID, "compute '%s': workspace is %lld bytes too small for the kernels' scratch",
+                         o->unit->name, (long long)need);
     }
     enum status s = pool_new(&b->pool, o->threads, err);
     if (s != STATUS_OK) {
@@ -188,7 +193,12 @@ static void attend_segments(struct backend_state *b, const struct layer *l, cons
         float *q = qkv + (from - begin) * batch->tokens * b->qkv_width;
         cache_store(b->pool, &view, n, batch->first, batch->tokens, b->kv_width, q + b->q_width, q + b->q_width + b->kv_width,
                     b->qkv_width);
-        attention(b->pool, &b->shape, &view, n, batch->first, batch->tokens, batch->pad + from, q, b->qkv_width, q, b->scratch);
+        if (b->sparsity < 1 && batch->tokens == 1)
+            sparse_attention(b->pool, &b->shape, &view, n, batch->first, b->sparsity, batch->pad + from, q, b->qkv_width, q,
+                             b->scratch, b->scratch_bytes);
+        else
+            attention(b->pool, &b->shape, &view, n, batch->first, batch->tokens, batch->pad + from, q, b->qkv_width, q,
+                      b->scratch);
     }
 }
 

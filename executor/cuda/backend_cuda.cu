@@ -40,6 +40,7 @@ struct backend_state {
     struct blas *blas;
     struct staging staging;
     struct gpu_heads heads;
+    double sparsity;
     int processors;
     int64_t q_width, kv_width, qkv_width, inner_width, out_width;
     int64_t rows;  /* at a time */
@@ -184,6 +185,7 @@ static enum status backend_open(struct backend_state **out, const struct backend
     b->a = a;
     b->cache = o->cache;
     b->hidden = o->unit->activation;
+    b->sparsity = o->attention_sparsity;
     b->f32 = strcmp(o->unit->math, "f32") == 0;
     b->heads = {(int)a->heads, (int)a->kv_heads, (int)a->head_dim, (float)(1 / sqrt((double)a->head_dim))};
     b->q_width = a->heads * a->head_dim;
@@ -428,6 +430,25 @@ static int splits_for(const struct backend_state *b, int64_t sequences, int64_t 
     return room ? splits : 1;
 }
 
+/* As many sequences at a time as there is room for the scores of. */
+static enum status attend_sparsely(struct backend_state *b, const struct gpu_cache *c, int64_t sequences, int64_t first,
+                                   const int32_t *pad, float *q, struct error *err)
+{
+    const int64_t room = b->scratch_bytes - b->used, one = gpu_sparse_attention_scratch_bytes(&b->heads, 1, first);
+    const int64_t step = room / one;
+    struct gpu_cache part = *c;
+    if (step == 0)
+        return error_set(err, STATUS_INVALID, "the workspace has no room for %lld bytes of one sequence's scores",
+                         (long long)one);
+    for (int64_t i = 0; i < sequences; i += step) {
+        part.base = c->base + i * c->sequence_stride;
+        GPU(gpu_sparse_attention(b->compute, &b->heads, &part, std::min(step, sequences - i), first, b->sparsity, pad + i,
+                                 q + i * b->qkv_width, b->qkv_width, q + i * b->qkv_width,
+                                 reinterpret_cast<float *>(b->scratch + b->used)));
+    }
+    return STATUS_OK;
+}
+
 /* Stores the new keys and values of the tile's sequences whose cache the batch has, and attends; results replace the queries. */
 static enum status attend_segments(struct backend_state *b, const struct batch *batch, const struct tile *t, float *qkv,
                                    struct error *err)
@@ -447,7 +468,9 @@ static enum status attend_segments(struct backend_state *b, const struct batch *
                                     seg->page_tokens};
         float *q = qkv + (from - t->begin) * tokens * b->qkv_width, *k = q + b->q_width, *v = k + b->kv_width;
         GPU(gpu_cache_store(b->compute, &c, n, first, tokens, b->kv_width, k, v, FORMAT_F32, b->qkv_width));
-        if (tokens > 1 && !b->f32)
+        if (b->sparsity < 1 && batch->tokens == 1)
+            TRY(attend_sparsely(b, &c, n, first, b->pad + from, q, err));
+        else if (tokens > 1 && !b->f32)
             GPU(gpu_prefill_attention(b->compute, &b->heads, &c, n, first, tokens, b->pad + from, q, b->qkv_width, q));
         else
             GPU(gpu_attention(b->compute, &b->heads, &c, n, first, tokens, b->pad + from, q, b->qkv_width, q,

@@ -106,25 +106,25 @@ double op_seconds(const struct op *op, const struct run_setting *s)
     const struct layer *l = &s->arch->layer[op->layer];
     const struct compute *unit = s->hardware->compute;
     int64_t tokens = step_tokens(s->workload, op->step);
-    double visible = (double)(step_first_token(s->workload, op->step) + tokens);
+    double visible = (double)(step_first_token(s->workload, op->step) + tokens), sparsity = s->policy->attention_sparsity;
     int all = s->policy->gpu_batch_size, home = all;
     if (op->link >= 0)
         return cost_transfer_s(s->hardware, op->link, op->resource % 2 == 1, (double)(op->bytes - op->pageable)) +
                cost_pageable_s(s->hardware, op->link, (double)op->pageable, 1, (double)op->pageable, (double)op->pageable);
     if (l->kind == LAYER_ATTENTION)
         home = placement_cache_count(pl, op->layer, op->batch, 0);
-    double whole = cost_layer_s(unit, s->arch, l, pl->weights, pl->cache, all, tokens, visible);
-    double attend = cost_attend_s(unit, l, pl->cache, all, tokens, visible);
+    double whole = cost_layer_s(unit, s->arch, l, pl->weights, pl->cache, sparsity, all, tokens, visible);
+    double attend = cost_attend_s(unit, l, pl->cache, sparsity, all, tokens, visible);
     switch (op->kind) {
     case OP_EMBED:
         return whole + lookup_seconds(op, s);
     case OP_QKV: /* three quarters of an attention layer's products come before it, with as many key and value heads as queries */
-        return (whole - attend) * 0.75 + cost_attend_s(unit, l, pl->cache, home, tokens, visible);
+        return (whole - attend) * 0.75 + cost_attend_s(unit, l, pl->cache, sparsity, home, tokens, visible);
     case OP_OUT:
         return (whole - attend) * 0.25;
     case OP_ATTEND:
         return s->hardware->compute[1].launch_s +
-               cost_attend_s(&s->hardware->compute[1], l, pl->cache, all - home, tokens, visible);
+               cost_attend_s(&s->hardware->compute[1], l, pl->cache, sparsity, all - home, tokens, visible);
     default:
         return whole;
     }

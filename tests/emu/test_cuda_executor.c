@@ -35,15 +35,25 @@ Test(cuda_executor, untied_without_biases_is_the_reference_for_every_placement)
 
 Test(cuda_executor, packed_weights_give_the_same_tokens_everywhere)
 {
-    same_everywhere("f32", FORMAT_F32, 4, 16, gpu(EMU_SEEDED));
+    same_everywhere("f32", FORMAT_F32, 4, 16, 1, gpu(EMU_SEEDED));
 }
 Test(cuda_executor, a_packed_cache_gives_the_same_tokens_everywhere)
 {
-    same_everywhere("f32", FORMAT_F32, 16, 4, gpu(EMU_SEEDED));
+    same_everywhere("f32", FORMAT_F32, 16, 4, 1, gpu(EMU_SEEDED));
 }
 Test(cuda_executor, f16_gives_the_same_tokens_everywhere)
 {
-    same_everywhere("f16", FORMAT_F16, 16, 16, gpu(EMU_SEEDED));
+    same_everywhere("f16", FORMAT_F16, 16, 16, 1, gpu(EMU_SEEDED));
+}
+
+Test(cuda_executor, sparse_attention_is_the_reference_for_every_placement_in_place)
+{
+    every_placement_as("opt-tiny-pre", "sparse", gpu(EMU_SEEDED));
+    every_placement_as("opt-tiny-shard", "sparse", gpu(EMU_LATE));
+}
+Test(cuda_executor, sparse_attention_over_a_packed_cache_gives_the_same_tokens_everywhere)
+{
+    same_everywhere("f32", FORMAT_F32, 16, 4, 0.3, gpu(EMU_SEEDED));
 }
 
 /* Turing has no products in bf16: they are made in f32, as where the unit's math says f32, and so are their logits. */
