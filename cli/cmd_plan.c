@@ -39,30 +39,37 @@ static void print_prices(const struct plan *p)
     printf(worthless ? "\n" : "");
 }
 
-/* Six digits, rounded up: no bound is shown below what it bounds. */
-static double bound_shown(double tok_s)
-{
-    const double step = tok_s > 0 ? pow(10, floor(log10(tok_s)) - 5) : 1;
-    return ceil(tok_s / step * (1 - 1e-15)) * step;
-}
-
 /* What nothing in the space exceeds, this plan with its shortened percentages included. */
-static double bound_tok_s(const struct setting *s)
+static double bound_tok_s(const struct plan *p, const struct prediction *shortened)
 {
-    return fmax(s->plan.bound_tok_s, s->prediction.throughput_tok_s);
+    return fmax(p->bound_tok_s, shortened->throughput_tok_s);
 }
 
-/* By how much the best placement of the space, fractions of rows allowed, may exceed this plan. */
-static double gap_percent(const struct setting *s)
+/* The bound, and by how much the best placement of the space, fractions of rows allowed, may exceed this plan. */
+static void bound_columns(struct table *t)
 {
-    return 100 * (bound_tok_s(s) / s->prediction.throughput_tok_s - 1);
+    table_column(t, "bound_tok_s", COLUMN_BOUND);
+    table_column(t, "gap_percent", COLUMN_GAP);
+}
+
+static double gap_percent(const struct plan *p, const struct prediction *shortened)
+{
+    return 100 * (bound_tok_s(p, shortened) / shortened->throughput_tok_s - 1);
+}
+
+static void bound_cells(struct table *t, const struct plan *p, const struct prediction *shortened)
+{
+    table_number(t, bound_tok_s(p, shortened));
+    table_number(t, gap_percent(p, shortened));
 }
 
 static void print_proof(const struct setting *s)
 {
-    printf("proof: of %lld batch sizes and switches none exceeds %.6g tok/s, parts of rows and sequences allowed; this plan is "
-           "within %.3g %% of that\n",
-           (long long)s->plan.points, bound_shown(bound_tok_s(s)), gap_percent(s));
+    char bound[32], gap[32];
+    printf("proof: of %lld batch sizes and switches none exceeds %s tok/s, parts of rows and sequences allowed; this plan is "
+           "within %s %% of that\n",
+           (long long)s->plan.points, number_up(bound_tok_s(&s->plan, &s->prediction), 5, bound, sizeof bound),
+           number_up(gap_percent(&s->plan, &s->prediction), 2, gap, sizeof gap));
 }
 
 /* What binds first, second, and how far apart they are. */
@@ -88,8 +95,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
     setting_columns(&t, s, o->format);
     setting_bar_columns(&t, s, "", o->format);
     table_column(&t, "relaxed_throughput_tok_s", COLUMN_NUMBER);
-    table_column(&t, "bound_tok_s", COLUMN_NUMBER);
-    table_column(&t, "gap_percent", COLUMN_NUMBER);
+    bound_columns(&t);
     table_column(&t, "points", COLUMN_INT);
     table_column(&t, "points_solved", COLUMN_INT);
     table_column(&t, "boxes", COLUMN_INT);
@@ -101,8 +107,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
     setting_cells(&t, s, &s->prediction, o->format);
     setting_bar_cells(&t, s, o->format);
     table_number(&t, s->plan.relaxed_throughput_tok_s);
-    table_number(&t, bound_shown(bound_tok_s(s)));
-    table_number(&t, gap_percent(s));
+    bound_cells(&t, &s->plan, &s->prediction);
     table_int(&t, s->plan.points);
     table_int(&t, s->plan.points_solved);
     table_int(&t, s->plan.boxes);
@@ -134,7 +139,7 @@ static void add_plan(struct table *t, const char *machine, const struct setting 
     table_number(t, s->prediction.throughput_tok_s);
     table_number(t, 100 * (s->prediction.throughput_tok_s / before_tok_s - 1));
     table_number(t, s->prediction.latency_s);
-    table_number(t, bound_shown(bound_tok_s(s)));
+    bound_cells(t, &s->plan, &s->prediction);
     table_text(t, policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
 }
 
@@ -158,7 +163,7 @@ static enum status print_what_if(struct setting *s, const struct options *o, str
     table_column(&t, "throughput_tok_s", COLUMN_NUMBER);
     table_column(&t, "gain_percent", COLUMN_NUMBER);
     table_column(&t, "latency_s", COLUMN_SECONDS);
-    table_column(&t, "bound_tok_s", COLUMN_NUMBER);
+    bound_columns(&t);
     table_column(&t, "policy", COLUMN_TEXT);
     if (status == STATUS_OK) {
         add_plan(&t, s->hardware.name, s, s->prediction.throughput_tok_s);
@@ -184,7 +189,7 @@ static void add_corner(struct table *t, const struct setting *s, const struct co
     table_number(t, c->limit_s); /* without a limit an empty cell */
     table_number(t, c->plan.prediction.latency_s);
     table_number(t, c->plan.prediction.throughput_tok_s);
-    table_number(t, bound_shown(c->plan.bound_tok_s));
+    bound_cells(t, &c->plan, &c->plan.prediction);
     table_int(t, policy_block(&c->plan.policy));
     table_text(t, policy_flags(&c->plan.policy, &s->hardware, flags, sizeof flags));
 }
@@ -198,7 +203,7 @@ static enum status print_front(const struct setting *s, const struct options *o,
     table_column(&t, "latency_limit_s", COLUMN_SECONDS);
     table_column(&t, "latency_s", COLUMN_SECONDS);
     table_column(&t, "throughput_tok_s", COLUMN_NUMBER);
-    table_column(&t, "bound_tok_s", COLUMN_NUMBER);
+    bound_columns(&t);
     table_column(&t, "block", COLUMN_INT);
     table_column(&t, "policy", COLUMN_TEXT);
     for (int i = 0; i < f.n; i++) {

@@ -172,6 +172,15 @@ void number_exact(double value, char *buf, size_t n)
     }
 }
 
+char *number_up(double value, int digits, char *buf, size_t n)
+{
+    snprintf(buf, n, "%.*g", digits, value);
+    if (strtod(buf, NULL) < value) {
+        snprintf(buf, n, "%.*g", digits, strtod(buf, NULL) + pow(10, floor(log10(fabs(value))) + 1 - digits));
+    }
+    return buf;
+}
+
 /* "12.3 GFLOP": units.h knows rates, so the same with the "/s" cut off. */
 static void format_flops(double value, char *buf, size_t n)
 {
@@ -196,6 +205,10 @@ static void format_for_people(enum column_kind kind, double value, char *buf, si
         break;
     case COLUMN_FLOPS:
         format_flops(value, buf, n);
+        break;
+    case COLUMN_BOUND:
+    case COLUMN_GAP:
+        number_up(value, kind == COLUMN_BOUND ? 5 : 2, buf, n);
         break;
     case COLUMN_TEXT:
     case COLUMN_INT:

@@ -24,14 +24,28 @@ enum output_format { OUTPUT_MD, OUTPUT_CSV, OUTPUT_JSON, OUTPUT_JSONL };
 int output_format_parse(const char *name, enum output_format *out); /* 0, or -1 if the name is unknown */
 const char *output_format_name(enum output_format f);
 
+/* What is never shown below what it is: in the fewest of so many digits, the last of them rounded up. Returns buf. */
+char *number_up(double value, int digits, char *buf, size_t n);
+
 /* The shortest of 15 to 17 digits that reads back as the same double. */
 void number_exact(double value, char *buf, size_t n);
 
 /* One cell, quoted if it has to be, behind a comma unless it is a row's first. */
 void csv_cell(FILE *out, const char *text, bool first);
 
-/* What a cell holds and how Markdown shows it. All but TEXT and INT are doubles; BYTES may also be written with table_int. */
-enum column_kind { COLUMN_TEXT, COLUMN_INT, COLUMN_NUMBER, COLUMN_BYTES, COLUMN_SECONDS, COLUMN_BYTES_PER_S, COLUMN_FLOPS };
+/* What a cell holds and how Markdown shows it: a BOUND in five digits as other numbers, a GAP in two,
+ * both rounded up. All but TEXT and INT are doubles; BYTES may also be written with table_int. */
+enum column_kind {
+    COLUMN_TEXT,
+    COLUMN_INT,
+    COLUMN_NUMBER,
+    COLUMN_BOUND,
+    COLUMN_GAP,
+    COLUMN_BYTES,
+    COLUMN_SECONDS,
+    COLUMN_BYTES_PER_S,
+    COLUMN_FLOPS
+};
 
 struct table_column {
     char name[64];

@@ -8,6 +8,7 @@
 #include "executor/schedule.h"
 #include "model/in_use.h"
 #include "model/interval.h"
+#include "model/shorten.h"
 #include "model/units.h"
 #include "solver/replan.h"
 
@@ -27,7 +28,9 @@ enum status setting_search(struct setting *s, const struct options *o, struct er
     status = search(&s->arch, &s->hardware, &s->workload, &search_options, &s->plan, err);
     s->policy = s->plan.policy;
     s->planned = true;
-    return status == STATUS_OK ? placement_shorten(&s->arch, &s->hardware, &s->workload, &s->policy, err) : status;
+    return status == STATUS_OK
+               ? policy_shorten(&s->arch, &s->hardware, &s->workload, search_options.max_latency_s, &s->policy, err)
+               : status;
 }
 
 /* Times at the realised fractions, peaks from the placement itself. */
@@ -124,13 +127,39 @@ enum status setting_load(struct setting *s, const struct options *o, struct erro
     return load(s, NULL, o, err);
 }
 
+/* A corner's plan in the digits that are printed, and what is predicted for those. */
+static enum status shorten_corner(const struct setting *s, struct corner *c, struct error *err)
+{
+    struct placement pl = {0};
+    struct cost cost;
+    enum status status =
+        policy_shorten(&s->arch, &s->hardware, &s->workload, isfinite(c->limit_s) ? c->limit_s : 0, &c->plan.policy, err);
+    if (status == STATUS_OK) {
+        status = cost_build(&cost, &s->arch, &s->hardware, &s->workload, &c->plan.policy, err);
+    }
+    if (status == STATUS_OK) {
+        status = placement_new(&pl, &s->arch, &s->hardware, &s->workload, &c->plan.policy, err);
+    }
+    if (status == STATUS_OK) {
+        cost_predict(&cost, (const double(*)[TIERS_MAX])pl.realised, &c->plan.prediction);
+        c->plan.bound_tok_s = fmax(c->plan.bound_tok_s, c->plan.prediction.throughput_tok_s);
+    }
+    placement_free(&pl);
+    return status;
+}
+
 enum status setting_front(const struct setting *s, const struct options *o, struct front *out, struct error *err)
 {
     struct search_options search_options;
     enum status status = options_search(o, &s->hardware, &search_options, err);
     search_options.realise = placement_realise;
-    return status == STATUS_OK ? front_build(out, &s->arch, &s->hardware, &s->workload, &search_options, (int)o->pareto, err)
-                               : status;
+    if (status == STATUS_OK) {
+        status = front_build(out, &s->arch, &s->hardware, &s->workload, &search_options, (int)o->pareto, err);
+    }
+    for (int i = 0; status == STATUS_OK && i < out->n; i++) {
+        status = shorten_corner(s, &out->corner[i], err);
+    }
+    return status;
 }
 
 enum status setting_replan(struct setting *s, const struct options *o, struct error *err)

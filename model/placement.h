@@ -126,9 +126,5 @@ void weight_part_rows(const struct weight_piece *piece, int64_t step, int part, 
 /* For the planner: rounds p->fraction to what can be executed and returns the exact peaks. */
 enum status placement_realise(const struct arch *a, const struct hardware *hw, const struct workload *w, struct policy *p,
                               int64_t peak_bytes[TIERS_MAX], struct error *err);
-/* Replaces p->fraction by the percentages with the fewest decimals, up to four, that fit and place every class within 1e-4 of where
- * p does, if there are any. */
-enum status placement_shorten(const struct arch *a, const struct hardware *hw, const struct workload *w, struct policy *p,
-                              struct error *err);
 
 #endif

@@ -43,11 +43,13 @@ static double tok_s(const struct corner *c)
     return c->plan.prediction.throughput_tok_s;
 }
 
-/* Below corner at - 1; one that is as good takes its place. */
+/* Below corner at - 1; one that is as good takes its place, but not its bound, which is for its limit. */
 static void insert(struct front *f, int at, const struct corner *c)
 {
     if (at > 0 && tok_s(c) >= tok_s(&f->corner[at - 1]) * (1 - JUST_BELOW)) {
+        const double bound_tok_s = f->corner[at - 1].plan.bound_tok_s;
         f->corner[at - 1].plan = c->plan;
+        f->corner[at - 1].plan.bound_tok_s = fmax(bound_tok_s, c->plan.bound_tok_s);
         return;
     }
     memmove(&f->corner[at + 1], &f->corner[at], (size_t)(f->n - at) * sizeof(*c));
@@ -71,19 +73,22 @@ static int widest_gap(const struct front *f)
     return best;
 }
 
-/* The best within limit_s, which lies in the gap below corner i: a new corner, or the next one again, whose limit that raises. */
+/* The best within limit_s, which lies in the gap below corner i: a new corner, or as good as the next one to the tolerance of the proof, whose limit
+ * that raises. */
 static enum status look(struct builder *b, int i, double limit_s, bool *is_new, struct error *err)
 {
     struct corner *next = &b->f->corner[i + 1], c;
     bool found;
     enum status status = plan_within(b, b->o, limit_s, &c, &found, err);
 
-    /* executable plans are rounded: one that is no better than the faster one is no corner */
-    *is_new = status == STATUS_OK && found && tok_s(&c) > tok_s(next) && latency_s(&c) > next->limit_s;
-    if (*is_new)
+    *is_new = status == STATUS_OK && found && tok_s(&c) > tok_s(next) * (1 + b->o->tolerance) && latency_s(&c) > next->limit_s;
+    if (*is_new) {
         insert(b->f, i + 1, &c);
-    else
+    } else {
         next->limit_s = limit_s;
+        if (found)
+            next->plan.bound_tok_s = fmax(next->plan.bound_tok_s, c.plan.bound_tok_s);
+    }
     return status;
 }
 

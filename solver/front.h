@@ -4,7 +4,8 @@
 
 #include "solver/search.h"
 
-/* A corner: within limit_s nothing has more throughput, and from the plan's own latency up to limit_s nothing changes. */
+/* A corner: within limit_s nothing has more throughput than its bound, and from the plan's own latency up to limit_s no plan was found that has
+ * more than this one by the search's tolerance. */
 struct corner {
     struct plan plan;
     double limit_s; /* INFINITY: no limit */

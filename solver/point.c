@@ -7,6 +7,7 @@
 /* Exact peaks differ from the table's by alignment and rounding to rows and sequences; a few rounds settle it. */
 #define REALISE_ROUNDS     8
 #define SHRINK_LEAST_BYTES 65536
+#define REALISED_CLOSE     1e-3
 
 struct sizes sizes_allowed(int fixed, const struct sizes *listed, int most)
 {
@@ -249,14 +250,22 @@ enum status point_realise(struct problem *pr, struct point *pt, struct error *er
     return STATUS_OK;
 }
 
+/* Nearly what the LP has: no other rounding is worth a look. */
+static bool is_close(const struct point *pt, enum status status)
+{
+    return status == STATUS_OK && pt->prediction.throughput_tok_s >= pt->relaxed_throughput_tok_s * (1 - REALISED_CLOSE);
+}
+
 enum status point_realise_hard(struct problem *pr, struct point *pt, struct error *err)
 {
-    const int n = pr->hw->n_tiers;
+    const int n = pr->o->realise ? pr->hw->n_tiers : 0;
     struct point best = *pt;
     struct error first = {0};
     enum status status = point_realise(pr, &best, &first);
 
-    for (int cache = -1; cache < n && status == STATUS_DOES_NOT_FIT; cache++) {
+    if (status != STATUS_OK && status != STATUS_DOES_NOT_FIT)
+        return error_set(err, status, "%s", first.text);
+    for (int cache = -1; cache < n && !is_close(&best, status); cache++) {
         for (int hidden = 0; hidden < n; hidden++) {
             const uint32_t forbid = forbidden(pr, &pt->policy) | pin(pr, CLASS_CACHE, cache) | pin(pr, CLASS_ACTIVATION, hidden);
             struct point other = *pt;

@@ -44,8 +44,8 @@ enum status point_solve(struct problem *pr, struct point *pt, struct error *err)
 /* Rounds the solution to an executable policy and predicts that; when the exact peaks exceed a tier, solves again with less of
  * it. Without o->realise the relaxed fractions stand. STATUS_DOES_NOT_FIT leaves the exact overshoot in pt->solution. */
 enum status point_realise(struct problem *pr, struct point *pt, struct error *err);
-/* The same for small blocks in little memory, where a third of a sequence rounds to none or all: if that does not fit, also tries
- * hidden states, and cache, whole on each tier, and takes the best. */
+/* The same for few sequences, where a third of a sequence rounds to none or all: if that does not fit, or is not close to the relaxed throughput, also
+ * tries hidden states, and cache, whole on each tier, and takes the best. */
 enum status point_realise_hard(struct problem *pr, struct point *pt, struct error *err);
 
 /* Of a solved point: seconds of T that one more byte of a tier saves, and those that a resource is to blame for: the weights of its rows times

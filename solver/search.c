@@ -344,7 +344,7 @@ static enum status realise_kept(struct search_state *s, struct point *best, bool
         enum status status;
         if (*found && pt->relaxed_throughput_tok_s <= best->prediction.throughput_tok_s)
             break;
-        status = point_realise(&s->pr, pt, &inner);
+        status = point_realise_hard(&s->pr, pt, &inner);
         if (status == STATUS_RUNTIME || status == STATUS_INVALID)
             return error_set(err, status, "%s", inner.text);
         if (status == STATUS_DOES_NOT_FIT || too_slow(s, &pt->prediction))

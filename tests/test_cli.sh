@@ -135,7 +135,7 @@ if has plan; then
     good "plan as JSON" '"policy": "--gpu-batch-size ' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 -o json
     bad "a plan that does not fit" 2 '^ballast: plan: .*(gpu|cpu|disk)' plan -m opt-30b -H t4-gcp -p 128 -n 8 \
         --budget gpu=1GiB --budget cpu=1GiB --budget disk=1GiB
-    good "a front of plans" '"throughput_tok_s":' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 64 --pareto 6 -o jsonl
+    good "a front of plans" '"bound_tok_s":[0-9.e+-]+,"gap_percent":' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 64 --pareto 6 -o jsonl
     [ "$(wc -l <"$work/out")" -ge 3 ] && sed -E 's/.*"latency_s":([^,]*),"throughput_tok_s":([^,]*),.*/\1 \2/' "$work/out" |
         awk 'NR > 1 && !($1 < l && $2 <= t) { bad = 1 } { l = $1; t = $2 } END { exit bad }' && ok "less latency costs throughput" ||
         not_ok "less latency costs throughput" "$(head -n 2 "$work/out")"

@@ -95,6 +95,27 @@ Test(output, json_lines_are_one_object_each)
     table_free(&t);
 }
 
+/* A bound is never shown below what it is, and a number rounded to the nearest never above a bound that it is not above. */
+Test(output, bounds_are_rounded_up)
+{
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{14.96401, "14.965"},       {14.964, "14.964"},     {9.99991, "10"}, {9.9999, "9.9999"}, {99999.2, "1e+05"},
+                 {1.00001e-7, "1.0001e-07"}, {123456, "1.2346e+05"}, {0, "0"},        {0.1, "0.1"}};
+    char up[32], near[32];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cr_assert_str_eq(number_up(cases[i].value, 5, up, sizeof up), cases[i].text);
+    srand(1);
+    for (int i = 0; i < 100000; i++) {
+        double value = pow(10, 12.0 * rand() / RAND_MAX - 6), step = pow(10, floor(log10(value)) - 4);
+        number_up(value, 5, up, sizeof up);
+        snprintf(near, sizeof near, "%.5g", value);
+        cr_assert(strtod(up, NULL) >= value && strtod(up, NULL) < value + step * (1 + 1e-9), "%.17g as %s", value, up);
+        cr_assert_geq(strtod(up, NULL), strtod(near, NULL));
+    }
+}
+
 Test(output, markdown_is_aligned_and_has_units)
 {
     struct table t;

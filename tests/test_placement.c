@@ -7,6 +7,7 @@
 
 #include "model/cost.h"
 #include "model/placement.h"
+#include "model/shorten.h"
 #include "tests/machine.h"
 
 static uint64_t state;
@@ -131,7 +132,7 @@ Test(placement, shortened_percentages_place_nearly_the_same_and_fit)
         for (int t = 0; t < hw.n_tiers; t++) /* not a byte more than it takes; the last tier takes what is rounded off */
             hw.tier[t].capacity_bytes = placement_peak(&x, t) + (t == hw.n_tiers - 1 ? 64 << 20 : 0);
         q = p;
-        cr_assert_eq(placement_shorten(&a, &hw, &w, &q, &err), STATUS_OK, "%s", err.text);
+        cr_assert_eq(policy_shorten(&a, &hw, &w, 0, &q, &err), STATUS_OK, "%s", err.text);
         struct placement y = place(&a, &hw, &w, &q);
         cr_assert_eq(placement_check(&y, &hw, &err), STATUS_OK, "case %d: %s", i, err.text);
         for (int c = 0; c < CLASS_COUNT; c++)
@@ -149,7 +150,7 @@ Test(placement, shortened_percentages_place_nearly_the_same_and_fit)
     hw.tier[0].capacity_bytes = hw.tier[1].capacity_bytes = 1LL << 40;
     p.fraction[CLASS_WEIGHT][0] = 0.23401234567;
     p.fraction[CLASS_WEIGHT][1] = 1 - 0.23401234567;
-    cr_assert_eq(placement_shorten(&a, &hw, &(struct workload){64, 8, 0}, &p, NULL), STATUS_OK);
+    cr_assert_eq(policy_shorten(&a, &hw, &(struct workload){64, 8, 0}, 0, &p, NULL), STATUS_OK);
     cr_assert_float_eq(p.fraction[CLASS_WEIGHT][0], 0.234, 1e-12);
     arch_free(&a);
 }
