@@ -355,8 +355,8 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         int64_t scored = l->kind == LAYER_HEAD && hardware_waits(b->hw) ? tokens : 1; /* positions: turns.h */
         struct span at_once = {rows_at_once(&b->hw->compute[0], l, b->p->gpu_batch_size * scored, tokens),
                                rows_at_once(&b->hw->compute[0], l, b->high->gpu_batch_size * scored, tokens)};
-        double all = layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, sparsity, b->block * (double)scored, b->batches,
-                             at_once, tokens, visible);
+        double all = layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, sparsity, b->block * (double)scored,
+                             b->batches, at_once, tokens, visible);
         double attend = attend_s(&b->hw->compute[0], l, b->attended, sparsity, b->block, tokens, visible);
         double below = 0; /* on the second unit */
         unit0->base += l->alike * (near ? all - attend : all);
