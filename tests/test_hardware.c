@@ -126,6 +126,10 @@ struct edit {
 };
 
 static const struct edit edits[] = {
+    {"\"write_latency\": \"0 s\"", "\"write_latency\": \"0 s\", \"pageable_read\": []",
+     "box.json:11: key 'links[0].pageable_read': expected a list of 1 to 32, found a list of 0"},
+    {"\"write_latency\": \"0 s\"", "\"write_latency\": \"0 s\", \"pinning\": \"0 B/s\"",
+     "box.json:11: key 'links[0].pinning': expected a rate above 0, found 0 B/s"},
     {"\"workspace\": \"64 MiB\"", "\"workspace\": \"64 MiB\", \"spread\": 0.1",
      "box.json:18: key 'compute[0].spread': expected a share such as \"8 %\", found the number 0.1"},
     {"\"workspace\": \"64 MiB\"", "\"workspace\": \"64 MiB\", \"spread\": \"300 %\"",
@@ -209,6 +213,22 @@ Test(hardware, bad_files_get_one_clear_line)
         cr_assert_eq(hw.n_tiers, 77, "the machine is left alone");
         free(text);
     }
+}
+
+Test(hardware, what_pinned_memory_costs_may_be_left_out)
+{
+    struct hardware hw = box();
+    struct error err = {0};
+    cr_assert_eq(hw.link[0].pageable_read_bytes_per_s.n, 0);
+    cr_assert_eq(hw.link[0].pinning_bytes_per_s, 0);
+    char *text = edited(
+        valid, "\"write_latency\": \"0 s\"",
+        "\"write_latency\": \"0 s\", \"pinning\": \"3 GB/s\", \"pageable_read\": [{\"size\": \"1 MiB\", \"rate\": \"6 GB/s\"}]");
+    cr_assert_eq(parse(&hw, text, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(hw.link[0].pinning_bytes_per_s, 3e9);
+    cr_assert_eq(hw.link[0].pageable_read_bytes_per_s.n, 1);
+    cr_assert_eq(curve_at(&hw.link[0].pageable_read_bytes_per_s, 1e9), 6e9);
+    free(text);
 }
 
 Test(hardware, spreads_may_be_left_out)
