@@ -194,12 +194,13 @@ static enum status bench_open(struct bench *b, int threads, enum math math, stru
     return STATUS_OK;
 }
 
-/* Scratch for the widest rows of the OPT family (ffn of OPT-175B), so that one profile serves every model. */
+/* Scratch for the widest rows of the OPT family (ffn of OPT-175B) and sparse attention over its longest sequences, so that one profile serves
+ * every model. */
 static int64_t scratch_bytes(int threads, enum math math)
 {
     static const struct attention_shape wide = {96, 96, 128, 0.1};
     int64_t products = linear_scratch_bytes(threads, math, 1, 49152), f32 = linear_scratch_bytes(threads, MATH_F32, 1, 49152);
-    int64_t attend = attention_scratch_bytes(threads, &wide);
+    int64_t attend = sparse_attention_scratch_bytes(threads, &wide, 2048);
     products = products > f32 ? products : f32;
     return ((products > attend ? products : attend) + (1 << 20) - 1) >> 20 << 20;
 }
