@@ -207,9 +207,10 @@ int cmd_fit(int argc, char **argv)
     if (!options_parse(&o, &USAGE, argc, argv, &code)) {
         return code;
     }
-    if (o.n_arguments == 0) {
-        error_set(&err, STATUS_INVALID, "a trace is missing: give one or more files that \"ballast run --trace\" wrote");
-    } else if (!o.file) {
+    if (options_traces(&o, &err) != STATUS_OK) {
+        return command_fail(USAGE.name, &err);
+    }
+    if (!o.file) {
         error_set(&err, STATUS_INVALID, "-o/--output is missing: the file for the fitted profile");
     } else if (!o.model) {
         error_set(&err, STATUS_INVALID, "-m/--model is missing: the model of the traces");

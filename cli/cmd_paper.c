@@ -170,12 +170,7 @@ static enum status print(const struct published *p, const struct result *r, enum
 {
     struct table t;
     table_init(&t);
-    table_column(&t, "table", COLUMN_TEXT);
-    table_column(&t, "system", COLUMN_TEXT);
-    table_column(&t, "model", COLUMN_TEXT);
-    table_column(&t, "prompt", COLUMN_TEXT);
-    table_column(&t, "metric", COLUMN_TEXT);
-    table_column(&t, "published", COLUMN_NUMBER);
+    published_columns(&t);
     table_column(&t, "predicted", COLUMN_NUMBER);
     table_column(&t, "low", COLUMN_NUMBER);
     table_column(&t, "high", COLUMN_NUMBER);
@@ -189,12 +184,7 @@ static enum status print(const struct published *p, const struct result *r, enum
     table_column(&t, "note", COLUMN_TEXT);
     for (int i = 0; i < p->n; i++) {
         const struct published_row *row = &p->row[i];
-        table_text(&t, row->table);
-        table_text(&t, row->system);
-        table_text(&t, row->model);
-        table_text(&t, row->prompt_tokens);
-        table_text(&t, row->metric);
-        table_number(&t, row->value);
+        published_cells(&t, row);
         table_number(&t, r[i].predicted);
         table_number(&t, has_bar(&r[i]) ? r[i].low : NAN);
         table_number(&t, has_bar(&r[i]) ? r[i].high : NAN);

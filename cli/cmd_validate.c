@@ -60,9 +60,7 @@ int cmd_validate(int argc, char **argv)
     if (!options_parse(&o, &USAGE, argc, argv, &code)) {
         return code;
     }
-    if (o.n_arguments == 0) {
-        error_set(&err, STATUS_INVALID, "a trace is missing: give one or more files that \"ballast run --trace\" wrote");
-    } else {
+    if (options_traces(&o, &err) == STATUS_OK) {
         validate_files(&o, &err);
     }
     return err.status == STATUS_OK ? STATUS_OK : command_fail(USAGE.name, &err);

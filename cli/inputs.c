@@ -87,6 +87,13 @@ enum status options_workload(const struct options *o, const struct arch *a, stru
     return workload_check(w, a->max_positions, err);
 }
 
+enum status options_traces(const struct options *o, struct error *err)
+{
+    return o->n_arguments > 0
+               ? STATUS_OK
+               : error_set(err, STATUS_INVALID, "a trace is missing: give one or more files that \"ballast run --trace\" wrote");
+}
+
 /* Every flag that was given, on top of what p holds. */
 static void apply_flags(const struct options *o, struct policy *p)
 {

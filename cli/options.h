@@ -161,6 +161,8 @@ enum status options_change(const struct options *o, struct hardware *hw,
                            struct error *err); /* changes, then budgets, then scales */
 enum status options_hardware(const struct options *o, struct hardware *hw, struct error *err); /* both */
 enum status options_workload(const struct options *o, const struct arch *a, struct workload *w, struct error *err);
+/* The traces are the command's arguments: an error if there are none. */
+enum status options_traces(const struct options *o, struct error *err);
 /* The policy file, or the defaults and --percent; then every flag that was given on top. Checked. */
 enum status options_policy(const struct options *o, const struct hardware *hw, struct policy *p, struct error *err);
 /* What the flags and --set fix and what stays open; `realise` is left NULL. Fails on --percent, which leaves nothing to search, and on

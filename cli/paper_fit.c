@@ -303,20 +303,11 @@ static enum status print_rows(const struct data *d, const double *in_sample, con
 {
     struct table t;
     table_init(&t);
-    table_column(&t, "table", COLUMN_TEXT);
-    table_column(&t, "system", COLUMN_TEXT);
-    table_column(&t, "model", COLUMN_TEXT);
-    table_column(&t, "metric", COLUMN_TEXT);
-    table_column(&t, "published", COLUMN_NUMBER);
+    published_columns(&t);
     table_column(&t, "error_percent", COLUMN_NUMBER);
     table_column(&t, "left_out_percent", COLUMN_NUMBER);
     for (int i = 0; i < d->n; i++) {
-        const struct published_row *row = d->row[i].row;
-        table_text(&t, row->table);
-        table_text(&t, row->system);
-        table_text(&t, row->model);
-        table_text(&t, row->metric);
-        table_number(&t, row->value);
+        published_cells(&t, d->row[i].row);
         table_number(&t, 100 * (exp(in_sample[i]) - 1));
         table_number(&t, 100 * (exp(left_out[i]) - 1));
     }

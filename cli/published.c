@@ -141,3 +141,23 @@ void published_free(struct published *p)
     free(p->row);
     *p = (struct published){0};
 }
+
+void published_columns(struct table *t)
+{
+    table_column(t, "table", COLUMN_TEXT);
+    table_column(t, "system", COLUMN_TEXT);
+    table_column(t, "model", COLUMN_TEXT);
+    table_column(t, "prompt", COLUMN_TEXT);
+    table_column(t, "metric", COLUMN_TEXT);
+    table_column(t, "published", COLUMN_NUMBER);
+}
+
+void published_cells(struct table *t, const struct published_row *row)
+{
+    table_text(t, row->table);
+    table_text(t, row->system);
+    table_text(t, row->model);
+    table_text(t, row->prompt_tokens);
+    table_text(t, row->metric);
+    table_number(t, row->value);
+}

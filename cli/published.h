@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "cli/output.h"
 #include "model/error.h"
 
 struct published_row {
@@ -20,5 +21,9 @@ struct published {
 /* The rows of one table, or of all if `table` is NULL. An unknown paper or table is an error that lists those that are there. */
 enum status published_load(struct published *p, const char *paper, const char *table, struct error *err);
 void published_free(struct published *p); /* a zeroed struct is fine */
+
+/* What a table about such rows begins with: which row, and what is published. */
+void published_columns(struct table *t);
+void published_cells(struct table *t, const struct published_row *row);
 
 #endif
