@@ -151,12 +151,16 @@ static enum status print_what_if(struct setting *s, const struct options *o, str
     struct table t;
     char name[256] = "";
     enum status status = options_what_if(o, &changed, err);
-    if (status == STATUS_OK) {
-        status = setting_plan_on(&other, s, &changed, o, err);
-    }
     for (int i = 0; i < o->n_what_ifs; i++) {
         size_t used = strlen(name);
         snprintf(name + used, sizeof name - used, "%s%s", i ? " " : "", o->what_if[i]);
+    }
+    if (status == STATUS_OK) {
+        struct error inner = {0};
+        status = setting_plan_on(&other, s, &changed, o, &inner);
+        if (status != STATUS_OK) {
+            error_set(err, status, "with %s: %s", name, inner.text);
+        }
     }
     table_init(&t);
     table_column(&t, "machine", COLUMN_TEXT);
@@ -241,6 +245,11 @@ int cmd_plan(int argc, char **argv)
     }
     if (o.percent[0]) {
         error_set(&err, STATUS_INVALID, "--percent fixes the placement that is to be searched: use \"ballast predict\" for it");
+    } else if (o.n_what_ifs > 0 && o.pareto) {
+        error_set(&err, STATUS_INVALID,
+                  "--what-if and --pareto: expected one of them; --hardware-set changes the machine of a front");
+    } else if (o.policy_out && (o.n_what_ifs > 0 || o.pareto)) {
+        error_set(&err, STATUS_INVALID, "--policy-out: expected a single plan, found --%s", o.pareto ? "pareto" : "what-if");
     } else if (o.n_what_ifs > 0) {
         if (setting_open(&s, &o, &err) == STATUS_OK) {
             print_what_if(&s, &o, &err);

@@ -15,13 +15,15 @@ static enum status wrong(const char *text, const char *expected, struct error *e
                      equals + 1);
 }
 
-/* Notes a value for a variable that is open, or has that value already; -1 and 0 mean open, by variable. */
-static enum status note(const char *text, int *out, int open, int value, struct error *err)
+/* Notes a value for a variable that is open, or has that value already; -1 and 0 mean open, by variable. `already` is how the value it has is called,
+ * NULL: as a number. */
+static enum status note(const char *text, int *out, int open, int value, const char *already, struct error *err)
 {
-    const char *equals = strchr(text, '=');
+    char expected[64], number[16];
     if (*out != open && *out != value) {
-        return error_set(err, STATUS_INVALID, "--set %.*s: expected what is fixed already (%d), found \"%.60s\"",
-                         (int)(equals - text), text, *out, equals + 1);
+        snprintf(number, sizeof number, "%d", *out);
+        snprintf(expected, sizeof expected, "what is fixed already (%s)", already ? already : number);
+        return wrong(text, expected, err);
     }
     *out = value;
     return STATUS_OK;
@@ -37,7 +39,7 @@ static enum status fix_whole(const char *text, int most, int *out, struct error 
         snprintf(expected, sizeof expected, "a whole number from 1 to %d", most);
         return wrong(text, expected, err);
     }
-    return note(text, out, 0, (int)n, err);
+    return note(text, out, 0, (int)n, NULL, err);
 }
 
 /* -- batch sizes: a number, a range 16..64 or as in the grammar, a list of them --------------------------------------------- */
@@ -143,7 +145,7 @@ static enum status fix_bits(const char *text, int *out, struct error *err)
     if (strcmp(value, "4") != 0 && strcmp(value, "16") != 0) {
         return wrong(text, "4 or 16", err);
     }
-    return note(text, out, 0, atoi(value), err);
+    return note(text, out, 0, atoi(value), NULL, err);
 }
 
 /* One of two words, for 0 and 1. */
@@ -156,7 +158,7 @@ static enum status fix_word(const char *text, const char *zero, const char *one,
         snprintf(expected, sizeof expected, "%s%s%s", zero, one ? " or " : "", one ? one : "");
         return wrong(text, expected, err);
     }
-    return note(text, out, -1, is_one, err);
+    return note(text, out, -1, is_one, *out == 1 && one ? one : zero, err);
 }
 
 /* "20%" or "20%-40%". */
@@ -297,8 +299,11 @@ enum status fix_variable(const char *text, const struct hardware *hw, struct sea
     }
     if (strcmp(name, "schedule") == 0) {
         enum schedule_kind schedule;
-        return schedule_named(equals + 1, &schedule) ? note(text, &s->schedule, -1, (int)schedule, err)
-                                                     : wrong(text, SCHEDULE_NAMES, err);
+        if (!schedule_named(equals + 1, &schedule)) {
+            return wrong(text, SCHEDULE_NAMES, err);
+        }
+        return note(text, &s->schedule, -1, (int)schedule,
+                    s->schedule >= 0 ? schedule_name((enum schedule_kind)s->schedule) : NULL, err);
     }
     if (strcmp(name, "overlap") == 0) {
         return fix_word(text, "off", "on", &s->overlap, err);

@@ -1,7 +1,9 @@
 /* inputs.c - loads what the options name; see options.h. */
 #include "cli/options.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "model/hardware_set.h"
@@ -61,7 +63,14 @@ static enum status what_if(const char *text, struct hardware *hw, struct error *
         char unit[48];
         snprintf(unit, sizeof unit, "%s.rate", hw->compute[i].name);
         if (strcmp(name, unit) == 0) {
-            snprintf(changed, sizeof changed, "%s=%s", hw->compute[i].name, value);
+            char *end;
+            double factor = strtod(value, &end);
+            end += *end == 'x';
+            if (*end || !(factor > 0 && factor < INFINITY)) {
+                return error_set(err, STATUS_INVALID, "--what-if %s: expected a factor above 0 such as %s=2, found \"%.60s\"",
+                                 name, unit, value);
+            }
+            snprintf(changed, sizeof changed, "%s=%.17g", hw->compute[i].name, factor);
             return hardware_scale(hw, changed, err);
         }
     }
@@ -182,6 +191,8 @@ enum status options_search(const struct options *o, const struct hardware *hw, s
     s->max_latency_s = o->latency_s;
     s->prefetch = (int)o->prefetch;
     s->overlap = o->overlap;
+    s->whole_tensors = o->whole_tensors;
+    s->pageable_weights = o->pageable_weights;
     if (o->schedule) {
         enum schedule_kind schedule;
         if (schedule_named(o->schedule, &schedule)) {

@@ -53,6 +53,8 @@ static struct policy switches_at(const struct problem *pr, int i)
     p.overlap = !(i & 8);
     p.schedule = (enum schedule_kind)(i / 16 % SCHEDULE_COUNT);
     p.prefetch = PREFETCH_MOST - i / (16 * SCHEDULE_COUNT);
+    p.whole_tensors = o->whole_tensors;
+    p.pageable_weights = o->pageable_weights;
     return p;
 }
 

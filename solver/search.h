@@ -24,6 +24,7 @@ struct search_options {
     double attention_sparsity;                   /* never searched: it changes what is generated */
     int schedule, overlap;                       /* enum schedule_kind, 0 or 1: fixed; -1: searched */
     int prefetch;                                /* weight ring depth: > 0: fixed; 0: searched, 1 to 3 */
+    bool whole_tensors, pageable_weights;        /* of all policies: what another program does (policy.h) */
     double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
     uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
     struct fraction_range fraction; /* within these; each class must be able to sum to 1 */

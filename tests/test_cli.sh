@@ -146,6 +146,13 @@ if has plan; then
         --set cache_bits=16 --set attention=gpu --set schedule=row --set overlap=off
     good "a fraction in a range" '^proof: of ' $opt --set w.cpu=20%-40%
     good "what if" '"gain_percent": [1-9]' $opt -o json --what-if gpu.capacity=24GiB --what-if "cpu->gpu=24GB/s" --what-if gpu.rate=2
+    bad "what if beside a front" 1 '^ballast: plan: --what-if and --pareto: expected one of them' $opt --what-if gpu.capacity=2x --pareto 4
+    bad "a policy file of a front" 1 '^ballast: plan: --policy-out: expected a single plan, found --pareto$' $opt --pareto 4 --policy-out "$work/none.json"
+    bad "what if nothing fits then" 2 '^ballast: plan: with gpu.capacity=1MiB: does not fit: ' $opt --what-if gpu.capacity=1MiB
+    bad "what if of no factor" 1 '^ballast: plan: --what-if gpu.rate: expected a factor above 0' $opt --what-if gpu.rate=0
+    bad "a flag against a fixed word" 1 'overlap: expected what is fixed already \(off\), found "on"$' $opt --no-overlap --set overlap=on
+    good "a plan for a program with pageable weights" '--pageable-weights' plan -m opt-1.3b -H t4-flexgen --budget gpu=2GiB -p 128 -n 8 \
+        --max-block 8 --pageable-weights -o csv
     bad "what if of an unknown part" 1 '^ballast: plan: .*gpu.price' $opt --what-if gpu.price=2
     bad "an unknown variable" 1 '^ballast: plan: --set: expected gbs, .* found "w.ram"$' $opt --set w.ram=5%
     bad "a negative size" 1 '^ballast: plan: --set gbs: expected whole numbers from 1 to 65536 such as 48, 16..64 or 1,2,4, found "-3"$' $opt --set gbs=-3
