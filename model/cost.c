@@ -158,11 +158,18 @@ static double rows_at_once(const struct compute *unit, const struct layer *l, in
     return (double)workspace_rows(unit, sequences, l->kind == LAYER_HEAD ? 1 : tokens);
 }
 
+double cost_layers_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                     enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
+                     int64_t tokens, double visible)
+{
+    struct span at_once = {rows_at_once(unit, l, low, tokens), rows_at_once(unit, l, high, tokens)};
+    return layer_s(unit, a, l, weights, cache, sparsity, sequences, operations, at_once, tokens, visible);
+}
+
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                     enum format cache, double sparsity, int sequences, int64_t tokens, double visible)
 {
-    double at_once = rows_at_once(unit, l, sequences, tokens);
-    return layer_s(unit, a, l, weights, cache, sparsity, sequences, 1, (struct span){at_once, at_once}, tokens, visible);
+    return cost_layers_s(unit, a, l, weights, cache, sparsity, sequences, 1, sequences, sequences, tokens, visible);
 }
 
 /* -- the table -------------------------------------------------------------------------------------------------------- */
@@ -353,10 +360,8 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
         if (!l->alike)
             continue;
         int64_t scored = l->kind == LAYER_HEAD && hardware_waits(b->hw) ? tokens : 1; /* positions: turns.h */
-        struct span at_once = {rows_at_once(&b->hw->compute[0], l, b->p->gpu_batch_size * scored, tokens),
-                               rows_at_once(&b->hw->compute[0], l, b->high->gpu_batch_size * scored, tokens)};
-        double all = layer_s(&b->hw->compute[0], b->a, l, b->products, b->attended, sparsity, b->block * (double)scored,
-                             b->batches, at_once, tokens, visible);
+        double all = cost_layers_s(&b->hw->compute[0], b->a, l, b->products, b->attended, sparsity, b->block * (double)scored,
+                                   b->batches, b->p->gpu_batch_size * scored, b->high->gpu_batch_size * scored, tokens, visible);
         double attend = attend_s(&b->hw->compute[0], l, b->attended, sparsity, b->block, tokens, visible);
         double below = 0; /* on the second unit */
         unit0->base += l->alike * (near ? all - attend : all);
@@ -541,7 +546,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
                       .near = low->attention_near_cache};
     bool waits = hardware_waits(hw);
     bool point = low->gpu_batch_size == high->gpu_batch_size && low->num_gpu_batches == high->num_gpu_batches;
-    bool diagonal = low->schedule == SCHEDULE_DIAGONAL;
+    bool diagonal = low->schedule == SCHEDULE_DIAGONAL, in_turns = waits && turns_can_be_staged(low, high);
     if (waits && diagonal)
         return error_set(err, STATUS_INVALID, "hardware %s: its runtime waits at every turn and has no diagonal schedule",
                          hw->name);
@@ -572,13 +577,13 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
             add_weights(&b, ph);
         add_memory(&b, c->peak[ph]);
     }
-    if (waits && point)
-        turns_build(c, a, hw, w, low);
+    if (in_turns)
+        turns_build(c, a, hw, w, low, high, most);
     else if (diagonal)
         mixed_steps(&b, point, most);
     else
         separate_steps(&b);
-    if (waits && !point)
+    if (waits && !in_turns)
         turns_bound(c, a, hw, w, low, high, most);
     for (int cl = 0; cl < CLASS_COUNT && !waits; cl++)
         c->disk_s[0][cl] = c->busy[PHASE_DECODE][resource_link_read(hw->n_tiers - 2)].coef[cl][hw->n_tiers - 1];

@@ -33,7 +33,7 @@ struct fill {
     struct form s;
 };
 
-#define STAGES_MAX    7
+#define STAGES_MAX    9
 /* A weight ring of one or two slots keeps loading and computing apart: rows of their own (docs/cost-model.md, "The weight ring"). */
 #define RING_ROWS     2
 #define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX + RING_ROWS)
@@ -128,6 +128,10 @@ double cost_staging_s(const struct hardware *hw, double bytes, double low, doubl
  * end (prefill: tokens == visible). `sparsity` is the policy's. */
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                     enum format cache, double sparsity, int sequences, int64_t tokens, double visible);
+/* `sequences` sequences in `operations` operations of `low` to `high` sequences each, at the best rate in that span. */
+double cost_layers_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                     enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
+                     int64_t tokens, double visible);
 /* Seconds to fetch `rows` rows of the token table from the disk, one by one, for the embedding. */
 double cost_lookup_s(const struct hardware *hw, const struct arch *a, double rows);
 /* The attention part alone (cache read, softmax) and the rest (norm, projections): they add up to cost_layer_s. */

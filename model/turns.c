@@ -5,7 +5,8 @@
 
 #include "model/placement.h"
 
-enum { FIRST, MIDDLE, LAST, POSITIONS };
+/* Of a turn among those of its layer. ANY is of a box of batch sizes: what is common to all three. */
+enum { FIRST, MIDDLE, LAST, ANY, POSITIONS };
 enum { STAGE_ATTENTION, STAGE_MLP = POSITIONS, STAGE_ENDS = 2 * POSITIONS };
 
 struct turns {
@@ -14,12 +15,14 @@ struct turns {
     const struct hardware *hw;
     const struct workload *w;
     const struct policy *p;
-    int batches, passes; /* batches that share a pass over the weights, and such passes */
+    int batches, most_batches; /* that share a pass over the weights: fewest, most */
+    double passes;             /* such passes, and what they are for the head's weights: less than one where blocks are larger */
+    double head_passes;
     enum phase ph;
     int64_t tokens; /* new ones of a step */
     double visible; /* in the cache at its end */
     enum format weights, cache;
-    double sequences, transfers; /* of the cache and hidden states that a form is about, and in how many batches they move ... */
+    double sequences, transfers; /* that a form is about, and in how many batches they come ... */
     int low, high;               /* ... of how many sequences */
 };
 
@@ -88,21 +91,21 @@ static void compute(const struct turns *b, row_forms f, const struct layer *l)
     struct form *gpu = &f[resource_compute(b->hw, 0)];
     enum format weights = b->weights == FORMAT_Q4 ? FORMAT_F16 : b->weights,
                 cache = b->cache == FORMAT_Q4 ? FORMAT_F16 : b->cache;
-    int batch = b->p->gpu_batch_size;
     bool near = b->p->attention_near_cache && b->ph == PHASE_DECODE && l->kind == LAYER_ATTENTION;
+    int batch = b->p->gpu_batch_size;
     double sparsity = b->p->attention_sparsity;
+    int64_t scored = l->kind == LAYER_HEAD ? b->tokens : 1; /* every position of a prompt, though only the last one's are used */
     double attend = cost_attend_s(unit, l, cache, sparsity, batch, b->tokens, b->visible);
-    if (l->kind == LAYER_HEAD) /* scores every position of a prompt, though only the last one's are used */
-        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, sparsity, batch * (int)b->tokens, 1, b->visible);
-    else
-        gpu->base += cost_layer_s(unit, b->a, l, weights, cache, sparsity, batch, b->tokens, b->visible) - (near ? attend : 0);
+    gpu->base += cost_layers_s(unit, b->a, l, weights, cache, sparsity, b->sequences * (double)scored, b->transfers,
+                               b->low * scored, b->high * scored, b->tokens / scored, b->visible) -
+                 (near ? attend : 0);
     if (b->weights == FORMAT_Q4 && l->kind != LAYER_EMBED)
-        gpu->base += expand_s(b, placed_elements(l));
+        gpu->base += b->transfers * expand_s(b, placed_elements(l));
     if (near) {
         gpu->coef[CLASS_CACHE][0] += attend;
         for (int home = 1; home < b->hw->n_tiers; home++)
             f[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] +=
-                b->hw->compute[1].launch_s +
+                b->transfers * b->hw->compute[1].launch_s +
                 cost_attend_s(&b->hw->compute[1], l, b->cache, sparsity, batch, b->tokens, b->visible);
     }
     expand_cache(b, gpu, l, batch);
@@ -147,14 +150,14 @@ static void move_hidden(const struct turns *b, row_forms f)
 /* When the values are staged their way over the link has only the computing to hide behind, which is launched then. */
 static void wait_for_values(const struct turns *b, int stage, const struct layer *l)
 {
-    double bytes = (double)cache_row_bytes(l, b->cache) * b->p->gpu_batch_size * (b->visible - 1) / 2;
+    struct load x = rows(b, (double)cache_row_bytes(l, b->cache) * (b->visible - 1) / 2);
     struct fill *wait;
     if (b->ph != PHASE_DECODE || b->p->attention_near_cache)
         return;
     wait = &b->c->fill[b->c->n_fills++];
     *wait = (struct fill){.phase = b->ph, .stage = stage, .row = resource_compute(b->hw, 1), .cause = resource_link_read(0)};
     for (int home = 1; home < b->hw->n_tiers - 1; home++)
-        wait->s.coef[CLASS_CACHE][home] = cost_transfer_s(b->hw, 0, false, bytes);
+        wait->s.coef[CLASS_CACHE][home] = cost_transfers_s(b->hw, 0, false, x.bytes, x.transfers, x.low, x.high);
 }
 
 /* The turns of one layer kind at one position among its batches. With one batch the only turn is the last. */
@@ -167,7 +170,7 @@ static void layer_turn(const struct turns *b, int stage, const struct layer *l, 
     compute(b, *f, l);
     move_hidden(b, *f);
     if (position == FIRST || batches == 1)
-        load_weights(b, *f, next, 1);
+        load_weights(b, *f, next, b->transfers);
     if (attention ? position != LAST : position == LAST) {
         load_cache(b, *f, cached);
         wait_for_values(b, stage, cached);
@@ -176,9 +179,30 @@ static void layer_turn(const struct turns *b, int stage, const struct layer *l, 
         store_cache(b, *f, cached);
 }
 
-static double count_of(int batches, int position)
+/* How often each position comes for a layer in a pass: of k batches one is the first, one the last. In a box of k1 to k2 these are parts of k1 turns that
+ * are there for any k, per batch: at least 1/k2 are first, as many last, 1 - 2/k1 in the middle, and the rest is any. */
+static double count_of(const struct turns *b, int position)
 {
-    return position == LAST ? 1 : position == FIRST ? batches > 1 : batches > 2 ? batches - 2 : 0;
+    double k1 = b->batches, k2 = b->most_batches;
+    if (k1 < 2)
+        return position == LAST;
+    return position == MIDDLE ? k1 - 2 : position == ANY ? 2 - 2 * k1 / k2 : k1 / k2;
+}
+
+/* The least of each coefficient over the other positions. */
+static void any_turn(const struct turns *b, int stage)
+{
+    for (int r = 0; r < b->c->n_resources; r++) {
+        struct form *any = &b->c->stage[b->ph][stage + ANY][r];
+        *any = b->c->stage[b->ph][stage + FIRST][r];
+        for (int position = MIDDLE; position <= LAST; position++) {
+            const struct form *f = &b->c->stage[b->ph][stage + position][r];
+            any->base = fmin(any->base, f->base);
+            for (int cl = 0; cl < CLASS_COUNT; cl++)
+                for (int t = 0; t < b->hw->n_tiers; t++)
+                    any->coef[cl][t] = fmin(any->coef[cl][t], f->coef[cl][t]);
+        }
+    }
 }
 
 /* The embedding and the head parts, after one another. */
@@ -189,10 +213,12 @@ static void ends(const struct turns *b)
         const struct layer *l = &b->a->layer[i];
         if (l->kind != LAYER_EMBED && l->kind != LAYER_HEAD)
             continue;
-        for (int k = 0; k < b->p->num_gpu_batches; k++)
-            compute(b, *f, l);
+        row_forms one = {{0}}; /* batch */
+        compute(b, one, l);
+        for (int r = 0; r < b->c->n_resources; r++)
+            form_add(&(*f)[r], &one[r], b->p->num_gpu_batches, b->hw->n_tiers);
         if (l->kind == LAYER_HEAD)
-            load_weights(b, *f, l, b->passes);
+            load_weights(b, *f, l, b->head_passes);
     }
 }
 
@@ -207,12 +233,16 @@ static void build_phase(const struct turns *b)
         mlp = l->kind == LAYER_MLP && !mlp ? l : mlp;
     }
     for (int position = 0; position < POSITIONS; position++) {
-        double times = visits * b->passes * count_of(b->batches, position);
-        b->c->stage_times[STAGE_ATTENTION + position] = b->c->stage_times[STAGE_MLP + position] = times;
-        if (times > 0) {
+        b->c->stage_times[STAGE_ATTENTION + position] = b->c->stage_times[STAGE_MLP + position] =
+            visits * b->passes * count_of(b, position);
+        if (position != ANY && (position == LAST || b->batches > 1)) {
             layer_turn(b, STAGE_ATTENTION + position, attention, mlp, position);
             layer_turn(b, STAGE_MLP + position, mlp, attention, position);
         }
+    }
+    if (b->most_batches > b->batches) {
+        any_turn(b, STAGE_ATTENTION);
+        any_turn(b, STAGE_MLP);
     }
     b->c->stage_times[STAGE_ENDS] = 1;
     ends(b);
@@ -231,31 +261,33 @@ static double visible_in(const struct workload *w, enum phase ph)
                                                    : (double)w->prompt_tokens;
 }
 
-static struct turns turns_of(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p,
-                             enum phase ph, double visible)
+/* A turn of low's batch, at the least that its sequences cost in any batch up to high's. */
+static struct turns turns_of(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *low,
+                             const struct policy *high, enum phase ph, double visible)
 {
-    bool row = p->schedule == SCHEDULE_ROW;
+    bool row = low->schedule == SCHEDULE_ROW;
     return (struct turns){.a = a,
                           .hw = hw,
                           .w = w,
-                          .p = p,
-                          .batches = row ? 1 : p->num_gpu_batches,
-                          .passes = row ? p->num_gpu_batches : 1,
+                          .p = low,
+                          .batches = row ? 1 : low->num_gpu_batches,
+                          .most_batches = row ? 1 : high->num_gpu_batches,
+                          .passes = row ? low->num_gpu_batches : 1,
                           .ph = ph,
                           .tokens = ph == PHASE_PREFILL ? w->prompt_tokens : 1,
                           .visible = visible,
-                          .weights = policy_weight_format(p, a),
-                          .cache = policy_cache_format(p, &hw->compute[0]),
-                          .sequences = p->gpu_batch_size,
-                          .transfers = 1,
-                          .low = p->gpu_batch_size,
-                          .high = p->gpu_batch_size};
+                          .weights = policy_weight_format(low, a),
+                          .cache = policy_cache_format(low, &hw->compute[0]),
+                          .sequences = low->gpu_batch_size,
+                          .transfers = (double)low->gpu_batch_size / high->gpu_batch_size,
+                          .low = low->gpu_batch_size,
+                          .high = high->gpu_batch_size};
 }
 
 double turns_compute_s(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p,
                        const struct layer *l, enum phase ph, double visible, int unit, const double cache_fraction[TIERS_MAX])
 {
-    struct turns b = turns_of(a, hw, w, p, ph, visible);
+    struct turns b = turns_of(a, hw, w, p, p, ph, visible);
     double fraction[CLASS_COUNT][TIERS_MAX] = {{0}};
     row_forms f = {{0}};
     memcpy(fraction[CLASS_CACHE], cache_fraction, sizeof fraction[CLASS_CACHE]);
@@ -263,16 +295,28 @@ double turns_compute_s(const struct arch *a, const struct hardware *hw, const st
     return form_at(&f[resource_compute(hw, unit)], fraction);
 }
 
+/* Where more than this part of a box's turns may be any, its stages say less than the step as a whole. */
+#define ANY_MOST 0.25
+
+bool turns_can_be_staged(const struct policy *low, const struct policy *high)
+{
+    double k1 = low->num_gpu_batches, k2 = high->num_gpu_batches;
+    if (low->schedule == SCHEDULE_ROW || k1 == k2)
+        return low->overlap || (low->gpu_batch_size == high->gpu_batch_size && k1 == k2);
+    return low->overlap && k1 > 1 && 2 / k1 - 2 / k2 <= ANY_MOST;
+}
+
 void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                 const struct policy *p)
+                 const struct policy *low, const struct policy *high, double most_block)
 {
     c->steps[PHASE_PREFILL] = 1;
     c->steps[PHASE_DECODE] = (double)(w->gen_tokens - 1);
-    c->tokens = (double)policy_block(p) * (double)w->gen_tokens;
+    c->tokens = (double)policy_block(low) * (double)w->gen_tokens;
     c->n_stages = STAGE_ENDS + 1;
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        struct turns b = turns_of(a, hw, w, p, (enum phase)ph, visible_in(w, (enum phase)ph));
+        struct turns b = turns_of(a, hw, w, low, high, (enum phase)ph, visible_in(w, (enum phase)ph));
         b.c = c;
+        b.head_passes = low->schedule == SCHEDULE_ROW ? b.passes * b.transfers : (double)policy_block(low) / most_block;
         build_phase(&b);
     }
 }
@@ -281,12 +325,11 @@ void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw
                  const struct policy *low, const struct policy *high, double most_block)
 {
     for (int ph = 0; ph < PHASE_COUNT; ph++) {
-        struct turns b = turns_of(a, hw, w, low, (enum phase)ph, visible_in(w, (enum phase)ph));
+        struct turns b = turns_of(a, hw, w, low, high, (enum phase)ph, visible_in(w, (enum phase)ph));
         struct form *gpu = &c->busy[ph][resource_compute(hw, 0)];
         b.c = c;
-        b.sequences = (double)policy_block(low);
-        b.transfers = b.sequences / high->gpu_batch_size;
-        b.high = high->gpu_batch_size;
+        b.sequences = (double)policy_block(low); /* all batches together */
+        b.transfers *= low->num_gpu_batches;
         for (int i = 0; i < a->n_layers; i++) {
             const struct layer *l = &a->layer[i];
             if (l->kind != LAYER_EMBED) {

@@ -9,12 +9,14 @@
 
 #include "model/cost.h"
 
-/* Fills steps, stages and busy times of a table. Row by row each batch makes all its turns alone, with weights of its own. */
+/* Fills steps, stages and busy times of a table over a box of batch sizes, the least that low's block takes in any block up to most_block; a point
+ * is a box of one size. Row by row each batch makes all its turns alone, with weights of its own. */
 void turns_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                 const struct policy *p);
+                 const struct policy *low, const struct policy *high, double most_block);
+/* Whether a box can have stages that say something: its points have them, with overlap, and nearly as many batches. */
+bool turns_can_be_staged(const struct policy *low, const struct policy *high);
 
-/* Adds to the busy times of a table over a box of batch sizes (cost_build_bound), which has the products already, the least that low's block
- * takes anywhere in the box, of blocks up to most_block, for what else such a runtime does. A step takes at least its longest row's sum over the turns. */
+/* For other boxes: adds to the busy times, which have the products already, what else such a runtime does, at least. A step takes at least its longest row's sum over the turns. */
 void turns_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                  const struct policy *low, const struct policy *high, double most_block);
 

@@ -103,7 +103,8 @@ Test(bound, no_point_of_a_box_is_below_its_table)
         low.num_gpu_batches = 1 + pick(40);
         high = p = low;
         high.gpu_batch_size += pick(box % 2 ? 8 : 200);
-        high.num_gpu_batches += pick(200);
+        high.num_gpu_batches +=
+            box % 3 ? pick(200) : pick(1 + low.num_gpu_batches / 3); /* narrow ones have stages, where they wait */
         if (low.schedule == SCHEDULE_DIAGONAL && low.num_gpu_batches <= w.gen_tokens && high.num_gpu_batches > w.gen_tokens)
             high.num_gpu_batches = (int)w.gen_tokens; /* a box lies on one side */
         const int64_t corner = (int64_t)high.gpu_batch_size * low.num_gpu_batches,
