@@ -116,13 +116,18 @@ static void apply_set(unsigned set, struct search_options *o, char *text, size_t
              set & REMEDY_RING ? " --prefetch 1" : "");
 }
 
-/* Compression and a shallower weight ring, alone or together: the first set that fits, small sets first. */
+/* Dense attention, whose cache may be anywhere; else compression and a shallower weight ring, alone or together: the first set that fits, small
+ * sets first. */
 static void try_switches_off(struct remedies *r, const struct attempt *base)
 {
     static const unsigned order[REMEDY_SETS - 1] = {1, 2, 4, 3, 5, 6, 7};
     const unsigned open = open_switches(&base->o);
     const int before = r->n;
+    struct attempt dense = *base;
 
+    dense.o.attention_sparsity = 1;
+    if (base->o.attention_sparsity < 1)
+        remedy(r, &dense, "--attn-sparsity 1");
     for (int i = 0; i < REMEDY_SETS - 1 && r->n == before; i++) {
         struct attempt at = *base;
         char text[64];
@@ -262,7 +267,7 @@ static void try_length(struct remedies *r, const struct attempt *base, bool prom
     remedy(r, &at, text);
 }
 
-/* At most one smaller batch and one compression, so the budget always has a place. */
+/* At most one smaller batch and one switch or set of them, so the budget always has a place. */
 static void find_remedies(struct remedies *r, const struct attempt *base, const struct outcome *smallest)
 {
     try_smaller_batch(r, base);

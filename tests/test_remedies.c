@@ -21,6 +21,8 @@ static void apply_option(const char *text, struct hardware *hw, struct workload 
         o->weight_bits = 4;
     } else if (strncmp(text, "--compress-cache", 16) == 0) {
         o->cache_bits = 4;
+    } else if (strncmp(text, "--attn-sparsity 1", 17) == 0) {
+        o->attention_sparsity = 1;
     } else if (strncmp(text, "--prefetch 1", 12) == 0) {
         o->prefetch = 1;
     } else if (strncmp(text, "--gpu-batch-size 1", 18) == 0) {
@@ -103,6 +105,32 @@ Test(remedies, what_does_not_fit_is_explained_with_remedies_that_work)
     arch_free(&a);
 }
 
+Test(remedies, sparse_attention_that_has_no_room_may_be_given_up)
+{
+    /* 8 sequences x 511 tokens x 4 layers x 2 x 512 elements of 4 B: 64 MiB of cache in 48 MiB of memory. Only dense attention may have it on the
+     * disk, where the weights go too. */
+    struct arch a;
+    struct hardware hw = test_machine(2, "f32");
+    const struct workload w = {.prompt_tokens = 500, .gen_tokens = 12};
+    struct search_options o;
+    struct plan p;
+    struct error err = {0};
+
+    small_arch(&a, 512, 4, 64);
+    search_options_default(&o);
+    o.attention_sparsity = 0.1;
+    o.gpu_batch_size = 1;
+    o.num_gpu_batches = 8;
+    o.cache_bits = 16;
+    o.realise = placement_realise;
+    hw.compute[0].workspace_bytes = 1 << 20;
+    hw.tier[0].capacity_bytes = (int64_t)(48 * MIB);
+    cr_assert_eq(search(&a, &hw, &w, &o, &p, &err), STATUS_DOES_NOT_FIT);
+    cr_assert_neq(strstr(err.text, "--attn-sparsity 1"), NULL, "%s", err.text);
+    cr_assert_geq(check_remedies(err.text, &a, &hw, &w, &o), 2);
+    arch_free(&a);
+}
+
 Test(remedies, the_missing_bytes_are_those_of_the_smallest_batch)
 {
     /* Only the cache is stuck to RAM: 16 layers * 2 * 512 elements * 4 bytes (f32 unit) * (64 + 16 - 1) tokens = 5177344 bytes a
@@ -152,6 +180,10 @@ static void check_random_misfit(int i, int *explained, int *remedies)
     o.max_block = 64;
     o.gpu_batch_size = pick(2) ? 1 + pick(8) : 0;
     o.realise = placement_realise;
+    if (i % 4 == 0) {
+        o.attention_sparsity = 0.2;
+        o.forbid = 0;
+    }
     for (int k = 0; k < hw.n_tiers; k++)
         hw.tier[k].capacity_bytes /= 8;
     if (search(&a, &hw, &w, &o, &p, &err) == STATUS_DOES_NOT_FIT) {
