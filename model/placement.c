@@ -212,6 +212,12 @@ static void give_whole(struct placement *pl, const struct arch *a, const struct 
 /* Gives each of `n` sequences to the tier that is furthest behind its share; `given` carries over between calls. */
 static void share_sequences(int n_tiers, const double *fraction, int n, int64_t *given, int32_t *count)
 {
+    for (int u = 0; u < n_tiers; u++)
+        if (fraction[u] >= 1) { /* nothing to weigh */
+            given[u] += n;
+            count[u] += n;
+            return;
+        }
     for (int i = 0; i < n; i++) {
         int64_t all = 1;
         for (int u = 0; u < n_tiers; u++)
