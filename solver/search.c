@@ -404,6 +404,29 @@ static enum status realise_smaller(struct search_state *s, const struct policy *
     return STATUS_OK;
 }
 
+/* Where operations one at a time are as fast as together, nobody asked for that. */
+static enum status prefer_overlap(struct search_state *s, struct point *best, struct error *err)
+{
+    struct error inner = {0};
+    enum status status = STATUS_OK;
+
+    if (best->policy.overlap || s->pr.o->overlap >= 0)
+        return STATUS_OK;
+    for (int prefetch = PREFETCH_MOST; prefetch > 0 && !best->policy.overlap && status != STATUS_RUNTIME; prefetch--) {
+        s->pt.policy = best->policy;
+        s->pt.policy.overlap = true;
+        s->pt.policy.prefetch = s->pr.o->prefetch > 0 ? s->pr.o->prefetch : prefetch;
+        status = point_build(&s->pr, &s->pt, &inner);
+        if (status == STATUS_OK)
+            status = point_solve(&s->pr, &s->pt, &inner);
+        if (status == STATUS_OK)
+            status = point_realise_hard(&s->pr, &s->pt, &inner);
+        if (status == STATUS_OK && s->pt.prediction.throughput_tok_s >= best->prediction.throughput_tok_s * (1 - LP_ROUND_OFF))
+            *best = s->pt;
+    }
+    return status == STATUS_RUNTIME ? error_set(err, status, "%s", inner.text) : STATUS_OK;
+}
+
 /* -- what limits it ------------------------------------------------------------------------------------------------- */
 
 static void add_price(struct plan *out, double per_unit, const char *unit, const char *format, const char *name)
@@ -568,8 +591,9 @@ static enum status search_all(struct search_state *s, struct plan *out, struct e
         return status;
     if (!found)
         return explain(s, err);
+    status = prefer_overlap(s, best, err);
     fill_plan(s, best, out);
-    return STATUS_OK;
+    return status;
 }
 
 enum status search(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct search_options *o,
