@@ -186,7 +186,7 @@ static enum status run_head(struct runner *r, const struct op *op, const struct 
 
 static float *near_rows(const struct runner *r, int tier, const struct op *op)
 {
-    return r->workspace[tier].near + (int64_t)(op->batch % 2) * r->o.setting.policy->gpu_batch_size * r->qkv_width;
+    return r->workspace[tier].near + (int64_t)op->near_slot * r->o.setting.policy->gpu_batch_size * r->qkv_width;
 }
 
 static enum status run_compute(struct runner *r, const struct op *op, struct error *err)

@@ -27,6 +27,13 @@ int op_rank(const struct op *op)
     case OP_LOAD_HIDDEN:
     case OP_STORE_HIDDEN:
         return 1;
+    case OP_OUT:
+        return 1;
+    case OP_EMBED:
+    case OP_ATTENTION:
+    case OP_MLP:
+    case OP_HEAD:
+        return op->step > 0 ? 2 : 3;
     default:
         return 0;
     }
@@ -128,13 +135,13 @@ static void load_weights(struct builder *b, const struct turn *t, int part)
     int32_t below = NONE;
     for (int link = b->links - 1; link >= 0; link--) {
         int64_t pageable, bytes = builder_weight_bytes(b, t, link, part, &pageable);
-        int32_t deps[PARTS_MAX + 2], n = 0;
+        int32_t deps[RANKS + 1], n = 0;
         if (bytes == 0)
             continue;
         deps[n++] = below;
-        if (link == 0)
-            deps[n++] = b->ring_compute[slot];
-        else /* the slot of the upper tier's ring is free once its last user has gone up: its parts go in order */
+        for (int k = 0; k < RANKS && link == 0; k++)
+            deps[n++] = b->ring_compute[slot][k];
+        if (link > 0) /* the slot of the upper tier's ring is free once its last user has gone up: its parts go in order */
             deps[n++] = b->ring_load[slot][link - 1][b->parts - 1];
         struct op load = builder_transfer(b, t, OP_LOAD_WEIGHTS, link, bytes);
         load.part = (int16_t)part;
@@ -276,13 +283,19 @@ struct op builder_compute(const struct builder *b, const struct turn *t, enum op
                        .batch = t->batch};
 }
 
-/* What a layer's computation waits for: its weights (their last part; parts go in order), its hidden states, its cache, and the
- * earlier stores out of the slots it will overwrite. */
+/* What a layer's computation waits for: the batch's last one, its weights (their last part; parts go in order), its hidden states, its cache, and
+ * the earlier stores out of the slots it will overwrite. An embedding waits for the end of the pass before: it decides whether there is
+ * another, and its batches may leave. */
 static int wait_list(const struct builder *b, const struct turn *t, int32_t *deps)
 {
     int n = 0;
-    if (t->visit >= 0 && t->first)
+    if (t->visit >= 0) {
+        deps[n++] = b->batch_op[t->batch % b->cells];
         deps[n++] = b->ring_load[t->visit % b->prefetch][0][b->parts - 1];
+    } else {
+        for (int k = 0; k < RANKS; k++)
+            deps[n++] = b->pass_end[0][k];
+    }
     deps[n++] = b->hidden_slot[t->number % 3].load[0];
     deps[n++] = b->hidden_slot[t->number % 3].store[0];
     if (builder_attends(b, t)) {
@@ -292,10 +305,26 @@ static int wait_list(const struct builder *b, const struct turn *t, int32_t *dep
     return n;
 }
 
+/* Notes the last computations of a visit and of a pass. */
 static void finish(struct builder *b, const struct turn *t, int32_t compute)
 {
-    if (t->visit >= 0 && t->last)
-        b->ring_compute[t->visit % b->prefetch] = compute;
+    if (b->status != STATUS_OK)
+        return;
+    const int rank = op_rank(&b->s->op[compute]);
+    if (t->visit >= 0) {
+        int32_t *last = b->ring_compute[t->visit % b->prefetch];
+        for (int k = 0; k < RANKS && t->first; k++)
+            last[k] = NONE;
+        last[rank] = compute;
+    }
+    if (t->layer + 1 == b->a->n_layers) {
+        b->pass_end[1][rank] = compute;
+        if (t->last) {
+            memcpy(b->pass_end[0], b->pass_end[1], sizeof b->pass_end[0]);
+            memset(b->pass_end[1], -1, sizeof b->pass_end[1]);
+        }
+    }
+    b->batch_op[t->batch % b->cells] = compute;
     store_hidden(b, t, compute);
 }
 
@@ -335,14 +364,14 @@ double builder_attend_flops(const struct builder *b, const struct turn *t, int *
 static void near_begin(struct builder *b, const struct turn *t)
 {
     int64_t row = (b->a->heads * b->a->head_dim) * 4, kv = b->a->layer[t->layer].state_per_token * 4;
-    int32_t deps[OP_DEPS_MAX], *op = b->near_op[t->batch % b->cells];
-    int n = wait_list(b, t, deps);
-    int below;
+    int32_t deps[OP_DEPS_MAX], last;
+    int n = wait_list(b, t, deps), place = (int)(b->near_turns++ % 2), below;
     struct op qkv = builder_compute(b, t, OP_QKV, 0), attend = builder_compute(b, t, OP_ATTEND, 1);
     attend.flops = builder_attend_flops(b, t, &below);
     qkv.flops = builder_flops(b, t) - attend.flops - out_flops(b, t);
-    op[0] = builder_emit(b, qkv, deps, n);
-    op[1] = op[2] = NONE;
+    qkv.near_slot = attend.near_slot = (int16_t)place;
+    deps[n++] = b->near_out[place];
+    last = builder_emit(b, qkv, deps, n);
     if (below > 0) {
         struct op send = builder_compute(b, t, OP_SEND_QKV, 0);
         struct op back = builder_compute(b, t, OP_RETURN_ATTENDED, 0);
@@ -351,20 +380,25 @@ static void near_begin(struct builder *b, const struct turn *t)
         send.bytes = below * (row + kv);
         back.resource = (int16_t)resource_link_read(0);
         back.bytes = below * row;
+        send.near_slot = back.near_slot = (int16_t)place;
         struct cache_use *use = &b->cache_slot[t->attention % 2];
-        int32_t sent = builder_emit(b, send, &op[0], 1);
+        int32_t sent = builder_emit(b, send, &last, 1);
         int32_t attend_deps[] = {sent, use->load[1], use->store[1], stored(b, t)[0]};
-        op[1] = builder_emit(b, attend, attend_deps, 4);
-        op[2] = builder_emit(b, back, &op[1], 1);
-        store_cache(b, t, op[1]);
+        int32_t attended = builder_emit(b, attend, attend_deps, 4);
+        last = builder_emit(b, back, &attended, 1);
+        store_cache(b, t, attended);
     }
+    b->batch_op[t->batch % b->cells] = last;
 }
 
-static void near_end(struct builder *b, const struct turn *t)
+/* The other half. Batches take their places in turn, so the one before this has the other. */
+static void near_end(struct builder *b, const struct turn *t, int place)
 {
     struct op out = builder_compute(b, t, OP_OUT, 0);
     out.flops = out_flops(b, t);
-    finish(b, t, builder_emit(b, out, &b->near_op[t->batch % b->cells][2], 1));
+    out.near_slot = (int16_t)place;
+    b->near_out[place] = builder_emit(b, out, &b->batch_op[t->batch % b->cells], 1);
+    finish(b, t, b->near_out[place]);
 }
 
 /* -- the order of operations ------------------------------------------------------------------------------------------- */
@@ -416,10 +450,11 @@ static void build(struct builder *b)
         if (more && next.batch != t.batch)
             load_hidden(b, &next);
         if (near) { /* the next batch's projections go before this batch's output, so that both units work */
+            int place = (int)((b->near_turns + 1) % 2);
             begun = near_next && next.layer == t.layer;
             if (begun)
                 near_begin(b, &next);
-            near_end(b, &t);
+            near_end(b, &t, place);
         } else {
             compute_layer(b, &t);
         }
@@ -431,12 +466,18 @@ static void build(struct builder *b)
     }
 }
 
-/* Lanes in the order of the list, or in the one that clock_arrange finds where that is faster. A runtime that waits for the last operation of
+/* Where every computation of a pass is alike in rank, units have nothing to choose from. */
+static bool units_choose(const struct policy *p)
+{
+    return p->attention_near_cache || p->schedule == SCHEDULE_DIAGONAL;
+}
+
+/* Lanes in the order of the list, or in one that clock_arrange finds where that is faster. A runtime that waits for the last operation of
  * each resource keeps to the list. */
 static enum status arrange(struct schedule *s, const struct run_setting *set, struct error *err)
 {
     size_t n = (size_t)s->n_ops + 1;
-    double *duration_s = malloc(n * sizeof *duration_s), listed_s, arranged_s;
+    double *duration_s = malloc(n * sizeof *duration_s), best_s, found_s;
     int32_t *lane = malloc(n * sizeof *lane);
     struct clock_input in = clock_setting(s, set);
     in.duration_s = duration_s;
@@ -448,11 +489,15 @@ static enum status arrange(struct schedule *s, const struct run_setting *set, st
     if (status == STATUS_OK)
         status = op_durations(s, set, duration_s, err);
     if (status == STATUS_OK)
-        status = clock_run(&in, NULL, &listed_s, err);
-    if (status == STATUS_OK)
-        status = clock_arrange(&in, lane, &arranged_s, err);
-    if (status == STATUS_OK && arranged_s < listed_s)
+        status = clock_run(&in, NULL, &best_s, err);
+    for (int choice = CHOICE_LINKS; choice <= (units_choose(set->policy) ? CHOICE_ALL : CHOICE_LINKS); choice++) {
+        if (status == STATUS_OK)
+            status = clock_arrange(&in, (enum choice)choice, lane, &found_s, err);
+        if (status != STATUS_OK || found_s >= best_s)
+            continue;
         memcpy(s->lane, lane, (size_t)s->n_ops * sizeof *lane);
+        best_s = found_s;
+    }
 done:
     free(duration_s);
     free(lane);
@@ -483,13 +528,15 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
     b.ring_load = malloc((size_t)p->prefetch * sizeof *b.ring_load);
     b.stored_cache = malloc(cells * sizeof *b.stored_cache);
     b.stored_hidden = malloc((size_t)p->num_gpu_batches * sizeof *b.stored_hidden);
-    b.near_op = malloc((size_t)p->num_gpu_batches * sizeof *b.near_op);
-    if (b.ring_compute && b.ring_load && b.stored_cache && b.stored_hidden && b.near_op) {
+    b.batch_op = malloc((size_t)p->num_gpu_batches * sizeof *b.batch_op);
+    if (b.ring_compute && b.ring_load && b.stored_cache && b.stored_hidden && b.batch_op) {
         memset(b.ring_compute, -1, (size_t)p->prefetch * sizeof *b.ring_compute);
         memset(b.ring_load, -1, (size_t)p->prefetch * sizeof *b.ring_load);
         memset(b.stored_cache, -1, cells * sizeof *b.stored_cache);
         memset(b.stored_hidden, -1, (size_t)p->num_gpu_batches * sizeof *b.stored_hidden);
-        memset(b.near_op, -1, (size_t)p->num_gpu_batches * sizeof *b.near_op);
+        memset(b.batch_op, -1, (size_t)p->num_gpu_batches * sizeof *b.batch_op);
+        memset(b.near_out, -1, sizeof b.near_out);
+        memset(b.pass_end, -1, sizeof b.pass_end);
         memset(b.cache_slot, -1, sizeof b.cache_slot);
         memset(b.hidden_slot, -1, sizeof b.hidden_slot);
         if (hardware_waits(hw))
@@ -506,7 +553,7 @@ enum status schedule_new(struct schedule *s, const struct arch *a, const struct 
     free(b.ring_load);
     free(b.stored_cache);
     free(b.stored_hidden);
-    free(b.near_op);
+    free(b.batch_op);
     if (b.status != STATUS_OK)
         schedule_free(s);
     return b.status;

@@ -7,9 +7,10 @@
  *
  * The list follows from the model, the workload, the policy and the placement; dependencies point backwards in it, so it cannot deadlock. A
  * resource that kept to the list would often stand still: a result of attention near the cache that is not there yet holds up
- * the weights behind it, and weights whose slot is not free hold up the result. Were each resource to choose as it goes, no
- * two runs would be alike. So the choice is made once, on the cost model's clock (clock_arrange), and kept as the lanes: the order follows from
- * the placement and the profile, and the engine and the simulator share it. Where the list is faster on that clock, it stays.
+ * the weights behind it and the MLPs of other batches, and weights whose slot is not free hold up the result. Were each resource to choose as it
+ * goes, no two runs would be alike. So the choice is made once, on the cost model's clock (clock_arrange), and kept as the lanes: the order
+ * follows from the placement and the profile, and the engine and the simulator share it. Of that order, one in which only links choose, and the list the fastest on that clock is kept.
+ * So dependencies say everything that an operation waits for, but for those before it of its own rank.
  */
 #ifndef BALLAST_EXECUTOR_SCHEDULE_H
 #define BALLAST_EXECUTOR_SCHEDULE_H
@@ -53,6 +54,7 @@ struct op {
     int16_t part, parts; /* OP_LOAD_WEIGHTS: rows part/parts of each piece */
     int16_t slot;        /* weight ring slot */
     int16_t cache_slot, hidden_slot;
+    int16_t near_slot; /* attention near the cache: place of its queries, 0 or 1 */
     int32_t step, layer, batch;
     int64_t bytes;    /* of a transfer or a staging copy */
     int64_t pageable; /* of these, out of pageable memory: OP_LOAD_WEIGHTS */
@@ -61,8 +63,9 @@ struct op {
     int32_t dep[OP_DEPS_MAX];
 };
 
-/* How urgent an operation is among those that a link could do next, 0 the most: what a computation is about to need goes before weights,
- * which are wanted visits later. Operations of one rank keep the order of the list; computations are all of one. */
+/* How urgent an operation is among those that its resource could do next, 0 the most. On a link what a computation is about to need goes before
+ * weights, which are wanted visits later; on the first unit what the second waits for goes first, and prompts last. Operations of one rank
+ * keep the order of the list. */
 #define RANKS 4
 int op_rank(const struct op *op);
 

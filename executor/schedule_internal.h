@@ -26,14 +26,17 @@ struct builder {
     int links, prefetch, parts, cells; /* cells: batches under way at most, which share what is kept by batch */
     struct order order;
     bool near;
-    /* ring: per slot, the last compute of the visit that used it and the loads by link and part */
-    int32_t *ring_compute;                      /* (prefetch) */
+    /* ring: per slot, the last computations of the visit that used it by rank, and the loads by link and part */
+    int32_t (*ring_compute)[RANKS];             /* (prefetch) */
     int32_t (*ring_load)[LINKS_MAX][PARTS_MAX]; /* (prefetch) */
     struct cache_use cache_slot[2];
     struct cache_use hidden_slot[3];
     int32_t (*stored_cache)[LINKS_MAX];  /* (n_layers * cells): last store by link */
     int32_t (*stored_hidden)[LINKS_MAX]; /* (cells) */
-    int32_t (*near_op)[3];               /* (cells): qkv, attend, return of the current layer */
+    int32_t *batch_op;                   /* (cells): what its next computation follows */
+    int32_t near_out[2];                 /* OP_OUT of the last to use each place for queries, keys and values */
+    int64_t near_turns;
+    int32_t pass_end[2][RANKS]; /* the last computations by rank: of the pass before, of this one */
 };
 
 /* Appends an operation that waits for those of deps (n) that are not NONE; returns its number. */

@@ -243,30 +243,78 @@ static struct span cache_padding(const struct build *b, const struct layer *l)
     return padding;
 }
 
-/* The row of the slot that a layer's weights go to; NULL if there are slots enough. Attention and MLP take turns at two slots. */
-static struct form *slot_row(struct build *b, enum phase ph, enum layer_kind kind)
+/* Part of the weights that a kind of layers has. Of the head's parts those from `first` on. */
+static double weight_share(const struct build *b, enum layer_kind kind, int first)
 {
-    if (b->p->prefetch > 2 || kind == LAYER_EMBED)
-        return NULL;
-    return b->c->ring[ph][b->p->prefetch == 2 && kind == LAYER_MLP];
+    double sum = 0;
+    for (int i = 0, n = 0; i < b->a->n_layers; i++)
+        if (b->a->layer[i].kind == kind && n++ >= first)
+            sum += (double)layer_placed_bytes(&b->a->layer[i], b->weights);
+    return sum / b->placed_bytes;
 }
 
-/* A slot on tier 0 is taken while its weights come up, and one of one slot on tier 1 until their last part has gone up. */
-static void add_ring(struct build *b, enum phase ph)
+/* Whether a kind's layers are computed in a slot of a chain. Of two slots attention and MLP have one each. */
+static bool takes_slot(const struct build *b, enum chain chain, enum layer_kind kind)
 {
-    const int up = resource_link_read(0), low = resource_link_read(1);
+    if (chain > CHAIN_NEAR_SLOT || b->p->prefetch > 2 || kind == LAYER_EMBED || (chain == CHAIN_NEAR_SLOT && !b->near))
+        return false;
+    if (chain == CHAIN_OTHER_SLOT)
+        return kind == LAYER_MLP;
+    return b->p->prefetch == 1 || kind == LAYER_ATTENTION;
+}
+
+/* Adds a share of the weights that live on tier `from` and below, over a link. */
+static void add_load(struct build *b, enum phase ph, enum chain chain, int link, int from, double share)
+{
+    const int r = resource_link_read(link);
+    for (int home = from; home < b->hw->n_tiers; home++)
+        b->c->chain[ph][chain][r].coef[CLASS_WEIGHT][home] += share * b->c->busy[ph][r].coef[CLASS_WEIGHT][home];
+}
+
+/* How many times as long a layer takes over link 1 as over link 0; 0 without one. */
+static double lower_over_upper(const struct build *b)
+{
+    const double layer = (double)largest_layer_bytes(b->a, b->weights);
+    return b->hw->n_tiers > 2 ? cost_transfer_s(b->hw, 1, false, layer) / cost_transfer_s(b->hw, 0, false, layer) : 0;
+}
+
+/* Weights that come up from tier 2 part by part over both links: all of one and a part of the other, as the slower has it. */
+static void add_both_loads(struct build *b, enum phase ph, enum chain chain, double share)
+{
     const double parts = b->p->schedule == SCHEDULE_ROW ? 1 : fmin(WEIGHT_PARTS_MAX, b->high->num_gpu_batches);
-    for (int i = 0; i < b->a->n_layers; i++) {
-        const struct layer *l = &b->a->layer[i];
-        struct form *row = l->alike ? slot_row(b, ph, l->kind) : NULL;
-        double share = l->alike * (double)layer_placed_bytes(l, b->weights) / b->placed_bytes;
-        for (int home = 1; row && home < b->hw->n_tiers; home++)
-            row[up].coef[CLASS_WEIGHT][home] += share * b->c->busy[ph][up].coef[CLASS_WEIGHT][home];
+    const bool low = b->p->prefetch == 2 || lower_over_upper(b) > 1;
+    add_load(b, ph, chain, 1, 2, low ? share : share / parts);
+    add_load(b, ph, chain, 0, 2, low ? share / parts : share);
+}
+
+/* The parts of the head that have no room in the other slots of the ring, over link 0; or that have none in tier 1's ring either, over link 1,
+ * if that takes longer. */
+static void add_late_heads(struct build *b, enum phase ph, double late)
+{
+    const double low = weight_share(b, LAYER_HEAD, 2 * b->p->prefetch - 1);
+    add_load(b, ph, CHAIN_HEAD, 0, 1, late);
+    if (low * lower_over_upper(b) > late) {
+        add_load(b, ph, CHAIN_HEAD, 0, 2, -late);
+        add_load(b, ph, CHAIN_HEAD, 1, 2, low);
     }
-    for (int home = 2; b->p->prefetch == 1 && home < b->hw->n_tiers; home++) {
-        b->c->ring[ph][1][low].coef[CLASS_WEIGHT][home] = b->c->busy[ph][low].coef[CLASS_WEIGHT][home];
-        b->c->ring[ph][1][up].coef[CLASS_WEIGHT][home] = b->c->busy[ph][up].coef[CLASS_WEIGHT][home] / parts;
-    }
+}
+
+/* A slot on tier 0 is taken while its weights come up, one on tier 1 until their last part has gone up. Parts of the head that the other slots
+ * of the ring have no room for come after the layers. With one slot each, tier 1's is filled while a layer is computed: for attention the MLP before it
+ * may take longer, for the MLP its reading. */
+static void add_chain_loads(struct build *b, enum phase ph)
+{
+    const bool one = b->p->prefetch == 1, two = b->p->prefetch == 2;
+    const double attention = weight_share(b, LAYER_ATTENTION, 0), mlp = weight_share(b, LAYER_MLP, 0),
+                 head = weight_share(b, LAYER_HEAD, 0), late = weight_share(b, LAYER_HEAD, b->p->prefetch - 1);
+    const double slot = one ? attention + mlp + head : two ? attention + late : 0;
+    add_load(b, ph, CHAIN_SLOT, 0, 1, slot);
+    add_load(b, ph, CHAIN_NEAR_SLOT, 0, 1, b->near ? slot : 0);
+    add_load(b, ph, CHAIN_OTHER_SLOT, 0, 1, one && b->hw->n_tiers > 2 ? attention : two ? mlp + late : 0);
+    add_both_loads(b, ph, CHAIN_OTHER_SLOT, one ? mlp + head : 0);
+    add_both_loads(b, ph, CHAIN_LOWER_SLOT, one ? attention + mlp + head : two ? mlp : 0);
+    add_load(b, ph, CHAIN_LOWER_SLOT, lower_over_upper(b) > 1, 2, two ? late : 0);
+    add_late_heads(b, ph, late);
 }
 
 static void add_weights(struct build *b, enum phase ph)
@@ -280,8 +328,8 @@ static void add_weights(struct build *b, enum phase ph)
     struct span size = {visit / (row ? 1 : b->high->num_gpu_batches), visit / (row ? 1 : b->p->num_gpu_batches)};
     add_traffic(b, ph, CLASS_WEIGHT, 0, false, b->placed_bytes * (row ? b->batches : b->passes), visits * b->batches, size,
                 NO_PADDING);
-    if (b->c->n_rings > 0)
-        add_ring(b, ph);
+    if (b->c->n_chains > 0)
+        add_chain_loads(b, ph);
 }
 
 static void add_cache(struct build *b, enum phase ph, enum phase work)
@@ -319,33 +367,57 @@ static void add_hidden(struct build *b, enum phase ph, enum phase work)
     add_traffic(b, ph, CLASS_ACTIVATION, 0, true, b->block * row * stores, b->batches * stores, size, NO_PADDING);
 }
 
-/* Queries, keys and values of the sequences whose cache is below go down, results come up. */
+/* Of all like a layer: queries, keys and values of the sequences whose cache is below go down, results come up. */
+static double near_transfer_s(const struct build *b, const struct layer *l, bool down)
+{
+    double row = (double)(b->a->heads * b->a->head_dim) * 4 + (down ? (double)l->state_per_token * 4 : 0);
+    return l->alike * transfers_s(b->hw, 0, down, b->block * row, b->batches, times(gpu_batch(b), row));
+}
+
 static void add_near(struct build *b, enum phase ph)
 {
     for (int i = 0; i < b->a->n_layers; i++) {
         const struct layer *l = &b->a->layer[i];
         if (l->kind != LAYER_ATTENTION || !l->alike)
             continue;
-        double up = (double)(b->a->heads * b->a->head_dim) * 4, down = up + (double)l->state_per_token * 4;
         for (int home = 1; home < b->hw->n_tiers; home++) {
-            b->c->busy[ph][resource_link_write(0)].coef[CLASS_CACHE][home] +=
-                l->alike * transfers_s(b->hw, 0, true, b->block * down, b->batches, times(gpu_batch(b), down));
-            b->c->busy[ph][resource_link_read(0)].coef[CLASS_CACHE][home] +=
-                l->alike * transfers_s(b->hw, 0, false, b->block * up, b->batches, times(gpu_batch(b), up));
+            b->c->busy[ph][resource_link_write(0)].coef[CLASS_CACHE][home] += near_transfer_s(b, l, true);
+            b->c->busy[ph][resource_link_read(0)].coef[CLASS_CACHE][home] += near_transfer_s(b, l, false);
         }
     }
 }
 
-/* A slot is in use until its layer's last batch is through. Near the cache the second unit's attention is what takes the time, after the first
- * batch's projections. */
-static void add_slot_use(struct build *b, enum phase ph, const struct layer *l, double s, double near_s)
+/* The second unit's attention in a chain, `s` for all batches like a layer, and of one batch what comes before and after: its projections, `first_s`,
+ * and its way down and up. */
+static void add_chain_attention(const struct build *b, struct form row[RESOURCES_MAX], const struct layer *l, double first_s,
+                                double s)
 {
-    struct form *row = b->c->n_rings > 0 ? slot_row(b, ph, l->kind) : NULL;
-    if (!row)
+    const double one = b->p->schedule == SCHEDULE_ROW ? 1 : 1.0 / b->high->num_gpu_batches;
+    row[resource_compute(b->hw, 0)].base += one * first_s;
+    for (int home = 1; home < b->hw->n_tiers; home++) {
+        row[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] += s;
+        row[resource_link_write(0)].coef[CLASS_CACHE][home] += one * near_transfer_s(b, l, true);
+        row[resource_link_read(0)].coef[CLASS_CACHE][home] += one * near_transfer_s(b, l, false);
+    }
+}
+
+/* A layer's computing in the chains, `s` on the first unit. A slot is in use until its layer's last batch is through, and near the cache that is
+ * also when the second unit, `near_s`, has attended for all of them; the first unit's MLPs go on meanwhile, and prompts if batches enter. */
+static void add_chain_compute(struct build *b, enum phase ph, const struct layer *l, double s, bool near, double near_s)
+{
+    const int gpu = resource_compute(b->hw, 0);
+    struct form(*chain)[RESOURCES_MAX] = b->c->chain[ph];
+    if (b->c->n_chains == 0)
         return;
-    row[resource_compute(b->hw, 0)].base += near_s > 0 && b->p->schedule != SCHEDULE_ROW ? s / b->high->num_gpu_batches : s;
-    for (int home = 1; near_s > 0 && home < b->hw->n_tiers; home++)
-        row[resource_compute(b->hw, 1)].coef[CLASS_CACHE][home] += near_s;
+    for (int slot = CHAIN_SLOT; slot <= CHAIN_NEAR_SLOT; slot++)
+        if (takes_slot(b, (enum chain)slot, l->kind) && (slot != CHAIN_NEAR_SLOT || l->kind != LAYER_ATTENTION))
+            chain[slot][gpu].base += s;
+    if (near_s > 0 && takes_slot(b, CHAIN_NEAR_SLOT, l->kind))
+        add_chain_attention(b, chain[CHAIN_NEAR_SLOT], l, s, near_s);
+    if (near && ph == PHASE_DECODE && near_s > 0)
+        add_chain_attention(b, chain[CHAIN_HEAD], l, s, near_s);
+    else if (l->kind != LAYER_HEAD && !(near && ph == PHASE_DECODE))
+        chain[CHAIN_HEAD][gpu].base += s;
 }
 
 static void add_compute(struct build *b, enum phase ph, enum phase work)
@@ -373,7 +445,7 @@ static void add_compute(struct build *b, enum phase ph, enum phase work)
             for (int home = 1; home < b->hw->n_tiers; home++)
                 unit1->coef[CLASS_CACHE][home] += below;
         }
-        add_slot_use(b, ph, l, l->alike * (near ? all - attend : all), below);
+        add_chain_compute(b, ph, l, l->alike * (near ? all - attend : all), near, below);
     }
 }
 
@@ -564,7 +636,7 @@ enum status cost_build_bound(struct cost *c, const struct arch *a, const struct 
     c->n_resources = resource_count(hw);
     c->overlap = low->overlap;
     c->runs = 1;
-    c->n_rings = waits ? 0 : RING_ROWS;
+    c->n_chains = waits ? 0 : CHAIN_COUNT;
     c->page_cache_s = cost_page_cache_s(hw) * (low->schedule == SCHEDULE_ROW ? low->num_gpu_batches : 1); /* in each pass */
     c->n_contentions = hw->n_contentions;
     for (int g = 0; g < hw->n_contentions; g++)

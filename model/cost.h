@@ -33,10 +33,19 @@ struct fill {
     struct form s;
 };
 
+/* What several resources do one after the other, whatever the rest does: rows of their own (docs/cost-model.md, "Chains"). */
+enum chain {
+    CHAIN_SLOT,       /* a slot of a weight ring of one or two: loading and computing of attention layers, ... */
+    CHAIN_OTHER_SLOT, /* ... and of MLP layers */
+    CHAIN_NEAR_SLOT,  /* the first of them, where the second unit attends */
+    CHAIN_LOWER_SLOT, /* the slot of MLP layers on tier 1: loading, and the last part on its way up */
+    CHAIN_HEAD,       /* all layers computed, then the head's weights loaded that the ring has no slot for */
+    CHAIN_NEAR,       /* attention near the cache: the way of a batch, or what a place for its queries is taken for */
+    CHAIN_COUNT
+};
+
 #define STAGES_MAX    9
-/* A weight ring of one or two slots keeps loading and computing apart: rows of their own (docs/cost-model.md, "The weight ring"). */
-#define RING_ROWS     2
-#define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX + RING_ROWS)
+#define COST_ROWS_MAX (RESOURCES_MAX + CONTENTIONS_MAX + CHAIN_COUNT)
 
 struct cost {
     int n_tiers, n_resources;
@@ -56,11 +65,10 @@ struct cost {
     double disk_s[STAGES_MAX][CLASS_COUNT];
     int n_contentions; /* groups of resources: at least the sum of share * busy passes */
     double share[CONTENTIONS_MAX][RESOURCES_MAX];
-    int n_rings; /* RING_ROWS; 0 where a runtime waits */
-    struct form ring[PHASE_COUNT][RING_ROWS]
-                    [RESOURCES_MAX];          /* what a slot is busy with in a step, by resource: 0 for three slots or more */
-    struct form peak[PHASE_COUNT][TIERS_MAX]; /* bytes */
-    int n_fills;                              /* without overlap they do not count */
+    int n_chains;                                               /* CHAIN_COUNT; 0 where a runtime waits */
+    struct form chain[PHASE_COUNT][CHAIN_COUNT][RESOURCES_MAX]; /* s per step, by resource */
+    struct form peak[PHASE_COUNT][TIERS_MAX];                   /* bytes */
+    int n_fills;                                                /* without overlap they do not count */
     struct fill fill[FILLS_MAX];
 };
 
@@ -77,7 +85,7 @@ enum status cost_build(struct cost *c, const struct arch *a, const struct hardwa
 enum status cost_build_bound(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
                              const struct policy *low, const struct policy *high, int64_t most_block, struct error *err);
 
-/* A stage of a step takes at least each of its rows: the resources, the groups that contend, the ring's slots. Without overlap the only row is the sum of
+/* A stage of a step takes at least each of its rows: the resources, the groups that contend, the chains. Without overlap the only row is the sum of
  * all resources. A table without stages has one. */
 int cost_stages(const struct cost *c);
 double cost_stage_times(const struct cost *c, int stage);
@@ -92,7 +100,7 @@ void cost_cached_evenly(const struct cost *c, const double fraction[CLASS_COUNT]
 /* What one resource is busy in a stage, and how much that counts when the rows of the stage count `weight`. */
 double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int resource,
                          const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT]);
-/* Seconds of a stage that the planner's rows wait for the resource, or a slot is busy with it, each times the weight of the row. */
+/* Seconds of a stage that the planner's rows wait for the resource, or that it has in a chain, each times the weight of the row. */
 double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource, const double fraction[CLASS_COUNT][TIERS_MAX],
                    const double cached[CLASS_COUNT], const double weight[COST_ROWS_MAX]);
 double cost_resource_weight(const struct cost *c, int resource, const double weight[COST_ROWS_MAX]);

@@ -37,11 +37,11 @@ static void first_weights(struct cost *c, const struct arch *a, const struct har
     }
 }
 
-/* `s` for what lives below the first tier. */
-static void below(struct form *f, const struct hardware *hw, double s)
+/* `s` for what of a class lives below the first tier. */
+static void below(struct form *f, const struct hardware *hw, enum tensor_class cl, double s)
 {
     for (int home = 1; home < hw->n_tiers; home++)
-        f->coef[CLASS_CACHE][home] = s;
+        f->coef[cl][home] += s;
 }
 
 /* The decoding batches of a step: those that pass a layer together, how many such passes a step has, and the tokens they see; and batches at
@@ -50,45 +50,82 @@ struct company {
     double batches, entering, passes, visible;
 };
 
-/* From the last batch's attention on the second unit to the first one's in the next layer: the result goes up, the output projection, the layer
- * of those that enter, the MLP of all batches, the next queries and keys with the attention over what is at home, and these go down. Alone, a
- * batch has the first unit wait for the second in the same way. */
-static void near_chain(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
-                       const struct policy *p, enum phase ph, struct company with)
+/* Of one batch in a layer, when attention is near the cache; and of a pass, where all batches wait for all: the embedding of the first, the
+ * head of all. */
+struct near {
+    double layers, project_s, mlp_s, ends_s, at_home_s, attend_s, up_s, down_s;
+};
+
+static struct near near_times(const struct arch *a, const struct hardware *hw, const struct policy *p, struct company with)
 {
     const struct compute *gpu = &hw->compute[0];
     enum format weights = policy_weight_format(p, a), cache = policy_cache_format(p, gpu);
-    int batch = p->gpu_batch_size;
-    const struct layer *attention = first_of(a, LAYER_ATTENTION), *mlp = first_of(a, LAYER_MLP);
-    double sparsity = p->attention_sparsity, chains = with.passes, layers = 0, on_gpu, at_home, up, down;
-    if (!attention || !mlp)
-        return;
-    for (int i = 0; i < a->n_layers; i++)
-        layers += a->layer[i].kind == LAYER_ATTENTION;
-    chains *= layers;
-    at_home = cost_attend_s(gpu, attention, cache, sparsity, batch, 1, with.visible);
-    on_gpu = cost_layer_s(gpu, a, attention, weights, cache, sparsity, batch, 1, with.visible) - at_home +
-             with.batches * cost_layer_s(gpu, a, mlp, weights, cache, sparsity, batch, 1, with.visible);
-    if (with.entering > 0) {
-        int64_t s = w->prompt_tokens;
-        on_gpu += with.entering * (cost_layer_s(gpu, a, attention, weights, cache, sparsity, batch, s, (double)s) +
-                                   cost_layer_s(gpu, a, mlp, weights, cache, sparsity, batch, s, (double)s));
+    const int batch = p->gpu_batch_size;
+    struct near n = {0};
+    for (int i = 0; i < a->n_layers; i++) {
+        const struct layer *l = &a->layer[i];
+        const double s = cost_layer_s(gpu, a, l, weights, cache, p->attention_sparsity, batch, 1, with.visible);
+        if (l->kind == LAYER_ATTENTION && n.layers++ == 0) {
+            double up = (double)batch * (double)(a->heads * a->head_dim) * 4;
+            n.at_home_s = cost_attend_s(gpu, l, cache, p->attention_sparsity, batch, 1, with.visible);
+            n.project_s = s - n.at_home_s;
+            n.attend_s =
+                hw->compute[1].launch_s + cost_attend_s(&hw->compute[1], l, cache, p->attention_sparsity, batch, 1, with.visible);
+            n.up_s = cost_transfer_s(hw, 0, false, up);
+            n.down_s = cost_transfer_s(hw, 0, true, up + (double)batch * (double)l->state_per_token * 4);
+        }
+        n.mlp_s = l->kind == LAYER_MLP ? s : n.mlp_s;
+        n.ends_s += l->kind == LAYER_EMBED ? s : l->kind == LAYER_HEAD ? s * (with.batches + with.entering) : 0;
     }
-    up = (double)batch * (double)(a->heads * a->head_dim) * 4;
-    down = up + (double)batch * (double)attention->state_per_token * 4;
-    const int gpu_row = resource_compute(hw, 0), cpu_row = resource_compute(hw, 1);
-    struct form *wait = add(c, ph, cpu_row, gpu_row);
-    wait->base = chains * on_gpu;
-    wait->coef[CLASS_CACHE][0] = chains * at_home;
-    below(add(c, ph, cpu_row, resource_link_read(0)), hw, chains * cost_transfer_s(hw, 0, false, up));
-    below(add(c, ph, cpu_row, resource_link_write(0)), hw, chains * cost_transfer_s(hw, 0, true, down));
-    if (with.batches > 1) /* the first unit projects one batch while the other is attended to */
+    return n;
+}
+
+/* Over the batches of a layer: projected, queries and keys sent down, attended to there and at home, the result sent up, projected. */
+static void near_chain(struct cost *c, const struct hardware *hw, enum phase ph, const struct near *n, double times)
+{
+    struct form *chain = c->chain[ph][CHAIN_NEAR], *gpu = &chain[resource_compute(hw, 0)];
+    gpu->base += times * n->project_s;
+    gpu->coef[CLASS_CACHE][0] += times * n->at_home_s;
+    below(&chain[resource_compute(hw, 1)], hw, CLASS_CACHE, times * n->attend_s);
+    below(&chain[resource_link_read(0)], hw, CLASS_CACHE, times * n->up_s);
+    below(&chain[resource_link_write(0)], hw, CLASS_CACHE, times * n->down_s);
+}
+
+/* With one or two batches the way of one through all layers and ends; with more, half of them take their turns at one of two places. */
+static void near_rows(struct cost *c, const struct hardware *hw, enum phase ph, const struct near *n, struct company with)
+{
+    const bool few = with.batches <= 2;
+    near_chain(c, hw, ph, n, with.passes * n->layers * (few ? 1 : with.batches / 2));
+    if (few)
+        c->chain[ph][CHAIN_NEAR][resource_compute(hw, 0)].base += with.passes * (n->layers * n->mlp_s + n->ends_s);
+}
+
+/* The second unit waits between passes: for the last batch's way up and the rest of its last layer, the ends, the next first projections and their
+ * way down. Hidden states from below have three slots, which turns take one after the other: so it waits in every layer, for the last batch's
+ * output and all MLPs but those of four batches, whose turns come before that output or after the next projections. */
+static void near_waits(struct cost *c, const struct hardware *hw, enum phase ph, const struct near *n, struct company with)
+{
+    const int gpu = resource_compute(hw, 0), cpu = resource_compute(hw, 1);
+    const double layers = with.passes * (n->layers - 1);
+    struct form *work = add(c, ph, cpu, gpu), *up = add(c, ph, cpu, resource_link_read(0)),
+                *down = add(c, ph, cpu, resource_link_write(0));
+    work->base = with.passes * (n->project_s + n->mlp_s + n->ends_s);
+    work->coef[CLASS_CACHE][0] = with.passes * n->at_home_s;
+    below(work, hw, CLASS_ACTIVATION, layers * (n->project_s + fmax(0, with.batches - 4) * n->mlp_s));
+    below(up, hw, CLASS_CACHE, with.passes * n->up_s);
+    below(down, hw, CLASS_CACHE, with.passes * n->down_s);
+    below(up, hw, CLASS_ACTIVATION, layers * n->up_s);
+    below(down, hw, CLASS_ACTIVATION, layers * n->down_s);
+}
+
+static void near_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct policy *p, enum phase ph,
+                       struct company with)
+{
+    const struct near n = near_times(a, hw, p, with);
+    if (n.layers == 0)
         return;
-    below(add(c, ph, gpu_row, resource_link_read(0)), hw, chains * cost_transfer_s(hw, 0, false, up));
-    below(add(c, ph, gpu_row, resource_link_write(0)), hw, chains * cost_transfer_s(hw, 0, true, down));
-    below(add(c, ph, gpu_row, cpu_row), hw,
-          chains *
-              (hw->compute[1].launch_s + cost_attend_s(&hw->compute[1], attention, cache, sparsity, batch, 1, with.visible)));
+    near_rows(c, hw, ph, &n, with);
+    near_waits(c, hw, ph, &n, with);
 }
 
 static void diagonal_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct workload *w,
@@ -100,7 +137,7 @@ static void diagonal_build(struct cost *c, const struct arch *a, const struct ha
     for (int ph = 0; ph < PHASE_COUNT && p->attention_near_cache; ph++) {
         double all = sum[ph].passes * p->gpu_batch_size, decoding = sum[ph].decoding / all;
         if (decoding > 0) /* where fewer than one decode, there are passes without */
-            near_chain(c, a, hw, w, p, ph,
+            near_build(c, a, hw, p, (enum phase)ph,
                        (struct company){fmax(1, decoding), sum[ph].entering / all, fmin(1, decoding), sum[ph].visible});
     }
 }
@@ -115,5 +152,5 @@ void fill_build(struct cost *c, const struct arch *a, const struct hardware *hw,
     }
     first_weights(c, a, hw, p, 1);
     if (p->attention_near_cache && w->gen_tokens > 1)
-        near_chain(c, a, hw, w, p, PHASE_DECODE, (struct company){row ? 1 : k, 0, row ? k : 1, visible});
+        near_build(c, a, hw, p, PHASE_DECODE, (struct company){row ? 1 : k, 0, row ? k : 1, visible});
 }

@@ -18,7 +18,7 @@ double cost_stage_times(const struct cost *c, int stage)
 
 int cost_rows(const struct cost *c)
 {
-    return c->overlap ? c->n_resources + c->n_contentions + c->n_rings : 1;
+    return c->overlap ? c->n_resources + c->n_contentions + c->n_chains : 1;
 }
 
 /* How much a resource counts in a row of resources: the row is its own, a group's, or without overlap the only one. */
@@ -29,8 +29,8 @@ static double row_share(const struct cost *c, int row, int resource)
     return row < c->n_resources ? row == resource : c->share[row - c->n_resources][resource];
 }
 
-/* The slot of the ring that a row is about; -1: none. */
-static int row_slot(const struct cost *c, int row)
+/* The chain that a row is about; -1: none. */
+static int row_chain(const struct cost *c, int row)
 {
     return c->overlap ? row - c->n_resources - c->n_contentions : -1;
 }
@@ -52,12 +52,12 @@ static const struct fill *next_fill(const struct cost *c, enum phase ph, int sta
 
 void cost_row(const struct cost *c, enum phase ph, int stage, int row, struct form *out)
 {
-    const int slot = row_slot(c, row);
+    const int chain = row_chain(c, row);
     *out = (struct form){0};
     for (int r = 0; r < c->n_resources; r++) {
-        double share = slot >= 0 ? 1 : row_share(c, row, r);
+        double share = chain >= 0 ? 1 : row_share(c, row, r);
         if (share > 0)
-            form_add(out, slot >= 0 ? &c->ring[ph][slot][r] : &stage_busy(c, ph, stage)[r], share, c->n_tiers);
+            form_add(out, chain >= 0 ? &c->chain[ph][chain][r] : &stage_busy(c, ph, stage)[r], share, c->n_tiers);
     }
     for (const struct fill *f = NULL; (f = next_fill(c, ph, stage, row, f));)
         form_add(out, &f->s, 1, c->n_tiers);
@@ -83,10 +83,10 @@ static double stage_disk_s(const struct cost *c, enum phase ph, int stage, int c
     return sum;
 }
 
-/* Of a slot of the ring. */
-static double slot_disk_s(const struct cost *c, enum phase ph, int slot, int cls)
+/* Of a chain. */
+static double chain_disk_s(const struct cost *c, enum phase ph, int chain, int cls)
 {
-    return ph == PHASE_DECODE && c->page_cache_s > 0 ? c->ring[ph][slot][disk_read(c)].coef[cls][c->n_tiers - 1] : 0;
+    return ph == PHASE_DECODE && c->page_cache_s > 0 ? c->chain[ph][chain][disk_read(c)].coef[cls][c->n_tiers - 1] : 0;
 }
 
 double cost_cached_s(const struct cost *c, int cls)
@@ -99,9 +99,10 @@ double cost_cached_s(const struct cost *c, int cls)
 
 void cost_row_saved(const struct cost *c, enum phase ph, int stage, int row, double saved_s[CLASS_COUNT])
 {
-    const int slot = row_slot(c, row);
+    const int chain = row_chain(c, row);
     for (int cl = 0; cl < CLASS_COUNT; cl++)
-        saved_s[cl] = slot >= 0 ? slot_disk_s(c, ph, slot, cl) : row_share(c, row, disk_read(c)) * stage_disk_s(c, ph, stage, cl);
+        saved_s[cl] =
+            chain >= 0 ? chain_disk_s(c, ph, chain, cl) : row_share(c, row, disk_read(c)) * stage_disk_s(c, ph, stage, cl);
 }
 
 void cost_cached_evenly(const struct cost *c, const double fraction[CLASS_COUNT][TIERS_MAX], double cached[CLASS_COUNT])
@@ -124,12 +125,12 @@ double cost_stage_busy_s(const struct cost *c, enum phase ph, int stage, int res
     return fmax(0, s);
 }
 
-static double slot_busy_s(const struct cost *c, enum phase ph, int slot, int resource,
-                          const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT])
+static double chain_busy_s(const struct cost *c, enum phase ph, int chain, int resource,
+                           const double fraction[CLASS_COUNT][TIERS_MAX], const double cached[CLASS_COUNT])
 {
-    double s = form_at(&c->ring[ph][slot][resource], fraction);
+    double s = form_at(&c->chain[ph][chain][resource], fraction);
     for (int cl = 0; cl < CLASS_COUNT && resource == disk_read(c); cl++)
-        s -= slot_disk_s(c, ph, slot, cl) * cached[cl];
+        s -= chain_disk_s(c, ph, chain, cl) * cached[cl];
     return fmax(0, s);
 }
 
@@ -149,8 +150,8 @@ double cost_fill_s(const struct cost *c, enum phase ph, int stage, int resource,
     for (int i = 0; c->overlap && i < c->n_fills; i++)
         if (c->fill[i].phase == (int)ph && c->fill[i].stage == stage && c->fill[i].cause == resource)
             sum += form_at(&c->fill[i].s, fraction) * weight[c->fill[i].row];
-    for (int j = 0; c->overlap && j < c->n_rings; j++)
-        sum += slot_busy_s(c, ph, j, resource, fraction, cached) * weight[c->n_resources + c->n_contentions + j];
+    for (int j = 0; c->overlap && j < c->n_chains; j++)
+        sum += chain_busy_s(c, ph, j, resource, fraction, cached) * weight[c->n_resources + c->n_contentions + j];
     return sum;
 }
 
@@ -161,11 +162,11 @@ static double longest_row_s(const struct cost *c, enum phase ph, int stage, cons
 {
     double most = 0;
     for (int row = 0; row < cost_rows(c); row++) {
-        const int slot = row_slot(c, row);
+        const int chain = row_chain(c, row);
         double sum = 0;
         for (int r = 0; r < c->n_resources; r++)
-            sum += slot >= 0 ? slot_busy_s(c, ph, slot, r, fraction, cached) * (slow ? slow[r] : 1)
-                             : row_share(c, row, r) * busy_s[r];
+            sum += chain >= 0 ? chain_busy_s(c, ph, chain, r, fraction, cached) * (slow ? slow[r] : 1)
+                              : row_share(c, row, r) * busy_s[r];
         for (const struct fill *f = NULL; (f = next_fill(c, ph, stage, row, f));)
             sum += form_at(&f->s, fraction) * (slow ? slow[f->cause] : 1);
         most = fmax(most, sum);

@@ -61,6 +61,9 @@ static void assert_bounds(const struct cost *bound, const struct cost *at, int b
         const double scale = at->tokens / bound->tokens * bound->steps[ph] / at->steps[ph];
         for (int r = 0; r < at->n_resources; r++)
             assert_form_below(&bound->busy[ph][r], scale, &at->busy[ph][r], "busy", box);
+        for (int i = 0; i < CHAIN_COUNT; i++)
+            for (int r = 0; r < at->n_resources; r++)
+                assert_form_below(&bound->chain[ph][i][r], scale, &at->chain[ph][i][r], "chain", box);
         for (int t = 0; t < at->n_tiers; t++)
             assert_form_below(&bound->peak[ph][t], 1, &at->peak[ph][t], "peak", box);
     }

@@ -287,35 +287,97 @@ Test(cost, nothing_computes_before_the_first_weights_have_come)
     arch_free(&a);
 }
 
-Test(cost, attention_near_the_cache_is_a_chain_when_there_is_one_batch)
+Test(cost, attention_near_the_cache_is_a_chain_when_there_are_few_batches)
 {
     struct arch a = load("opt-125m");
     struct hardware hw = test_machine(3, "bf16");
     struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
     struct policy p;
+    struct form row;
     policy_default(&p, 3);
     p.gpu_batch_size = 4;
     p.attention_near_cache = true;
     p.fraction[CLASS_CACHE][0] = 0;
     p.fraction[CLASS_CACHE][1] = 1;
     struct cost c = build(&a, &hw, &w, &p);
-    struct form row;
-    cost_row(&c, PHASE_DECODE, 0, resource_compute(&hw, 1), &row);
+    const int chain = c.n_resources + c.n_contentions + CHAIN_NEAR, cpu = resource_compute(&hw, 1);
     /* Per layer, in a step: 4 sequences attended to, 4 * 3*768 floats down and 4 * 768 up at 1 GB/s, the rest of the attention layer, the MLP. */
-    double attend = 4 * 34.5 * 2 * 768 * 2.0 / 10e9 + 5e-6, moved = 4 * 4 * 768 * 4.0 / 1e9;
-    double rest = cost_layer_s(&hw.compute[0], &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5) -
-                  cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 1, 4, 1, 34.5);
+    double attend = 4 * 34.5 * 2 * 768 * 2.0 / 10e9 + 5e-6, moved = 4 * 4 * 768 * 4.0 / 1e9, ends = 0;
+    double whole = cost_layer_s(&hw.compute[0], &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5),
+           home = cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 1, 4, 1, 34.5), rest = whole - home;
     double mlp = cost_layer_s(&hw.compute[0], &a, &a.layer[2], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5);
-    CLOSE(form_at(&row, p.fraction), 12 * (attend + moved + rest + mlp));
-    /* Three sequences at home: the second unit waits for the first to attend over them, and has and gets a quarter. */
+    for (int i = 0; i < a.n_layers; i++)
+        if (a.layer[i].kind == LAYER_HEAD || a.layer[i].kind == LAYER_EMBED)
+            ends += cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5);
+    cost_row(&c, PHASE_DECODE, 0, chain, &row);
+    CLOSE(form_at(&row, p.fraction), 12 * (attend + moved + rest + mlp) + ends);
+    /* The second unit waits once a step: what is left of the last layer, the ends and the projections of the next step's first. */
+    cost_row(&c, PHASE_DECODE, 0, cpu, &row);
+    CLOSE(form_at(&row, p.fraction), 12 * attend + moved + rest + mlp + ends);
+    /* Three sequences at home: the first unit attends over them, and a quarter goes down and comes up. */
     p.fraction[CLASS_CACHE][0] = 0.75;
     p.fraction[CLASS_CACHE][1] = 0.25;
-    double home = 0.75 * cost_attend_s(&hw.compute[0], &a.layer[1], FORMAT_F16, 1, 4, 1, 34.5);
-    CLOSE(form_at(&row, p.fraction), 12 * (0.25 * (attend + moved) + home + rest + mlp));
-    /* The first one waits for the quarter, and does what else the step has: the embedding and the head. */
-    const int gpu = resource_compute(&hw, 0);
-    cost_row(&c, PHASE_DECODE, 0, gpu, &row);
-    CLOSE(form_at(&row, p.fraction), form_at(&c.busy[PHASE_DECODE][gpu], p.fraction) + 12 * 0.25 * (attend + moved));
+    cost_row(&c, PHASE_DECODE, 0, chain, &row);
+    CLOSE(form_at(&row, p.fraction), 12 * (0.25 * (attend + moved) + 0.75 * home + rest + mlp) + ends);
+    /* Six batches have two places for their queries: three after the other at each, from the first projection to the last. */
+    p.num_gpu_batches = 6;
+    c = build(&a, &hw, &w, &p);
+    cost_row(&c, PHASE_DECODE, 0, chain, &row);
+    CLOSE(form_at(&row, p.fraction), 12 * 3 * (0.25 * (attend + moved) + 0.75 * home + rest));
+    arch_free(&a);
+}
+
+/* 12 blocks and a head of 9 parts (50272 rows in parts of at most 6144 of 768): 33 visits. All layers are computed while the ring fills; what it has
+ * no slot for comes after. */
+Test(cost, the_heads_weights_wait_for_the_layers_but_for_what_the_ring_holds)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "bf16");
+    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
+    struct policy p;
+    struct form row;
+    policy_default(&p, 2);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][1] = 1;
+    double layers = 0;
+    for (int i = 0; i < a.n_layers; i++)
+        if (a.layer[i].kind != LAYER_HEAD)
+            layers += 3 * cost_layer_s(&hw.compute[0], &a, &a.layer[i], FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5);
+    for (p.prefetch = 1; p.prefetch <= 4; p.prefetch++) {
+        struct cost c = build(&a, &hw, &w, &p);
+        const double first = (double)layer_placed_bytes(&a.layer[25], FORMAT_F16), head = 2.0 * 50272 * 768;
+        cr_assert_eq(a.layer[25].kind, LAYER_HEAD);
+        cost_row(&c, PHASE_DECODE, 0, c.n_resources + CHAIN_HEAD, &row);
+        CLOSE(form_at(&row, p.fraction), layers + (head - (p.prefetch - 1) * first) / 1e9);
+    }
+    arch_free(&a);
+}
+
+/* Two slots: attention and MLP have one each, and after the layers 8 of the head's 9 parts come: 50272 rows less 8650752 bytes of the first. */
+Test(cost, two_slots_are_taken_by_attention_and_mlp)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(2, "bf16");
+    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
+    struct policy p;
+    struct form row;
+    policy_default(&p, 2);
+    p.gpu_batch_size = 4;
+    p.num_gpu_batches = 3;
+    p.prefetch = 2;
+    p.fraction[CLASS_WEIGHT][0] = 0;
+    p.fraction[CLASS_WEIGHT][1] = 1;
+    struct cost c = build(&a, &hw, &w, &p);
+    const double late = (2.0 * 50272 * 768 - 8650752) / 1e9;
+    for (int i = 0; i < 2; i++) {
+        const struct layer *l = &a.layer[1 + i]; /* attention has 4 matrices of 768^2, MLP two of 768 * 3072 */
+        double load = 2.0 * (i ? 8 : 4) * 768 * 768 / 1e9;
+        double compute = 3 * cost_layer_s(&hw.compute[0], &a, l, FORMAT_F16, FORMAT_F16, 1, 4, 1, 34.5);
+        cost_row(&c, PHASE_DECODE, 0, c.n_resources + CHAIN_SLOT + i, &row);
+        CLOSE(form_at(&row, p.fraction), 12 * (load + compute) + late);
+    }
     arch_free(&a);
 }
 

@@ -177,7 +177,12 @@ static bool *reachability(const struct schedule *s)
     return before;
 }
 
-/* Two operations conflict if they use one slot of one tier for different visits or turns; one must then wait for the other. */
+/* Two operations conflict if they use one slot of one tier for different visits and one of them fills it; one must then wait for the other. */
+static bool fills_ring(const struct op *op, int tier)
+{
+    return op->kind == OP_LOAD_WEIGHTS && op->link == tier;
+}
+
 static bool uses_ring(const struct op *op, int tier)
 {
     bool compute = op->link < 0 && op->kind != OP_EMBED && op->kind != OP_ATTEND;
@@ -199,7 +204,8 @@ static void assert_rings_are_safe(const struct scene *c, const bool *before)
         for (int32_t i = 0; i < c->s.n_ops; i++)
             for (int32_t j = 0; j < i; j++) {
                 const struct op *a = &c->s.op[j], *b = &c->s.op[i];
-                if (uses_ring(a, tier) && uses_ring(b, tier) && a->slot == b->slot && !same_visit(c, a, b))
+                if (uses_ring(a, tier) && uses_ring(b, tier) && (fills_ring(a, tier) || fills_ring(b, tier)) &&
+                    a->slot == b->slot && !same_visit(c, a, b))
                     cr_assert(before[(size_t)i * n + (size_t)j], "operations %d and %d may use ring slot %d of tier %d at once",
                               j, i, a->slot, tier);
             }
@@ -227,6 +233,76 @@ static bool share_a_page(const struct scene *c, const int32_t *page, const struc
     return false;
 }
 
+/* -- what two operations may not do at once, on any tier --------------------------------------------------------------------- */
+
+typedef bool conflict(const struct scene *c, const struct op *a, const struct op *b);
+
+static void assert_apart(const struct scene *c, const bool *before, conflict *in_conflict, const char *what)
+{
+    size_t n = (size_t)c->s.n_ops;
+    for (int32_t i = 0; i < c->s.n_ops; i++)
+        for (int32_t j = 0; j < i; j++)
+            if (in_conflict(c, &c->s.op[j], &c->s.op[i]))
+                cr_assert(before[(size_t)i * n + (size_t)j], "operations %d (%s) and %d (%s) may use one %s at once", j,
+                          op_kind_name((enum op_kind)c->s.op[j].kind), i, op_kind_name((enum op_kind)c->s.op[i].kind), what);
+}
+
+static bool same_turn(const struct op *a, const struct op *b)
+{
+    return a->batch == b->batch && a->step == b->step && a->layer == b->layer;
+}
+
+static bool one_batch(const struct scene *c, const struct op *a, const struct op *b)
+{
+    (void)c;
+    return a->link < 0 && b->link < 0 && a->batch == b->batch && !same_turn(a, b);
+}
+
+static bool near(const struct op *op)
+{
+    return op->kind >= OP_QKV && op->kind <= OP_OUT;
+}
+
+static bool one_place(const struct scene *c, const struct op *a, const struct op *b)
+{
+    (void)c;
+    return near(a) && near(b) && a->near_slot == b->near_slot && !same_turn(a, b);
+}
+
+/* Through a tier's slot goes what lives below it. */
+static bool uses_hidden_slot(const struct scene *c, const struct op *op, int tier)
+{
+    bool moves = op->kind == OP_LOAD_HIDDEN || op->kind == OP_STORE_HIDDEN, works = op->link < 0 && op->kind != OP_ATTEND;
+    int below = 0;
+    for (int home = tier + 1; home < c->hw.n_tiers; home++)
+        below += placement_hidden_count(&c->pl, op->batch, home);
+    return below > 0 && ((moves && (op->link == tier || op->link == tier - 1)) || (works && tier == 0));
+}
+
+static bool one_hidden_slot(const struct scene *c, const struct op *a, const struct op *b)
+{
+    bool any = false;
+    for (int tier = 0; tier < c->hw.n_tiers - 1; tier++)
+        any |= uses_hidden_slot(c, a, tier) && uses_hidden_slot(c, b, tier);
+    return any && a->hidden_slot == b->hidden_slot && !same_turn(a, b);
+}
+
+/* Hidden states of whole prompts, and logits. */
+static bool one_room(const struct scene *c, const struct op *a, const struct op *b)
+{
+    const int rooms = (int)c->pl.entering_most, k = c->p.num_gpu_batches;
+    bool prompts = c->p.schedule == SCHEDULE_DIAGONAL && a->step == 0 && b->step == 0 && a->batch % rooms == b->batch % rooms,
+         logits = a->kind == OP_HEAD && b->kind == OP_HEAD && a->batch % k == b->batch % k;
+    return a->link < 0 && b->link < 0 && a->batch != b->batch && (prompts || logits);
+}
+
+/* What a pass samples may be the last that is wanted, and its batches may leave before others enter. */
+static bool one_end(const struct scene *c, const struct op *a, const struct op *b)
+{
+    return a->kind == OP_HEAD && b->kind == OP_EMBED &&
+           stream_entry(&c->w, &c->p, a->batch) + a->step < stream_entry(&c->w, &c->p, b->batch) + b->step;
+}
+
 /* A page that another batch has used is free for certain when an operation takes it. */
 static void assert_pages_are_safe(const struct scene *c, const bool *before)
 {
@@ -252,7 +328,7 @@ static void assert_order(const struct scene *c)
         }
 }
 
-Test(schedule, random_policies_never_overwrite_weights_in_use)
+Test(schedule, random_policies_never_overwrite_what_is_in_use)
 {
     static const char *const percent[] = {"0 0 0 0 0 0", "30 0 40 0 50 0", "100 0 0 0 0 0", "0 0 100 0 100 0"};
     static const char *const percent3[] = {"0 0 0 0 0 0", "20 30 30 30 10 80", "0 100 0 100 0 100", "50 0 0 50 100 0"};
@@ -277,6 +353,11 @@ Test(schedule, random_policies_never_overwrite_weights_in_use)
         assert_order(&c);
         bool *before = reachability(&c.s);
         assert_rings_are_safe(&c, before);
+        assert_apart(&c, before, one_batch, "batch");
+        assert_apart(&c, before, one_place, "place for queries");
+        assert_apart(&c, before, one_hidden_slot, "slot of hidden states");
+        assert_apart(&c, before, one_room, "room");
+        assert_apart(&c, before, one_end, "end of a pass");
         if (c.p.schedule == SCHEDULE_DIAGONAL)
             assert_pages_are_safe(&c, before);
         free(before);

@@ -170,31 +170,36 @@ enum status clock_run(const struct clock_input *in, struct clock_time *times, do
     return STATUS_OK;
 }
 
+static int rank_of(const struct op *op, enum choice choice)
+{
+    return choice == CHOICE_LINKS && op->link < 0 ? 0 : op_rank(op);
+}
+
 /* Deals the list to a queue for each resource and rank. */
-static void deal(struct clock *c, int32_t *list)
+static void deal(struct clock *c, enum choice choice, int32_t *list)
 {
     const struct schedule *s = c->in->schedule;
     int32_t n[RESOURCES_MAX][RANKS] = {{0}};
     for (int32_t i = 0; i < s->n_ops; i++)
-        n[s->op[i].resource][op_rank(&s->op[i])]++;
+        n[s->op[i].resource][rank_of(&s->op[i], choice)]++;
     for (int r = 0; r < c->in->n_resources; r++) {
         c->lane[r] = (struct lane){.n_queues = RANKS, .pace = 1};
         for (int k = 0; k < RANKS; list += n[r][k++])
             c->lane[r].queue[k] = (struct queue){.op = list, .watched = NONE};
     }
     for (int32_t i = 0; i < s->n_ops; i++) {
-        struct queue *q = &c->lane[s->op[i].resource].queue[op_rank(&s->op[i])];
+        struct queue *q = &c->lane[s->op[i].resource].queue[rank_of(&s->op[i], choice)];
         ((int32_t *)q->op)[q->n++] = i;
     }
 }
 
-enum status clock_arrange(const struct clock_input *in, int32_t *lane, double *total_s, struct error *err)
+enum status clock_arrange(const struct clock_input *in, enum choice choice, int32_t *lane, double *total_s, struct error *err)
 {
     const struct schedule *s = in->schedule;
     struct clock c = {.in = in, .done = calloc((size_t)s->n_ops + 1, sizeof *c.done)};
     int32_t *list = malloc(((size_t)s->n_ops + 1) * sizeof *list);
     if (c.done && list) {
-        deal(&c, list);
+        deal(&c, choice, list);
         for (int r = 0; r < in->n_resources; r++)
             c.started[r] = lane + s->first[r];
         *total_s = run(&c);

@@ -29,8 +29,14 @@ struct clock_time {
 /* Runs everything; *total_s is the last end. `times` (n_ops) may be NULL. */
 enum status clock_run(const struct clock_input *in, struct clock_time *times, double *total_s, struct error *err);
 
+/* Which resources choose. */
+enum choice {
+    CHOICE_LINKS, /* units keep to the list */
+    CHOICE_ALL
+};
+
 /* The same with lanes still to be found: a resource that is free takes, of the operations that are ready, one of the most urgent rank
  * (op_rank); of a rank they go in list order. Fills lane (n_ops) like the schedule's. clock_run over these lanes gives the same times. */
-enum status clock_arrange(const struct clock_input *in, int32_t *lane, double *total_s, struct error *err);
+enum status clock_arrange(const struct clock_input *in, enum choice choice, int32_t *lane, double *total_s, struct error *err);
 
 #endif

@@ -21,10 +21,12 @@ struct history {
     const struct trace_event **event; /* (n_ops): NULL where an operation did not run */
     struct lane lane[RESOURCES_MAX];
     int n_lanes;
-    int64_t *ring; /* (prefetch): bytes of the visit in each slot of tier 0's ring */
+    int64_t *ring;    /* (prefetch): bytes of the visit in each slot of tier 0's ring */
+    int32_t *through; /* (prefetch): batches that have passed the layer in it */
     int64_t level[TIERS_MAX], most[TIERS_MAX];
     int64_t n_passes, pass, *pass_end_ns; /* (n_passes): of its last operation; the one under way */
     bool *enters;                         /* (n_passes): a batch does, so it is prefill */
+    int32_t *batches;                     /* (n_passes): under way */
     int64_t phase_most[PHASE_COUNT][TIERS_MAX];
 };
 
@@ -81,6 +83,11 @@ static void change(struct history *h, int tier, int64_t bytes)
 {
     h->level[tier] += bytes;
     note_level(h, tier);
+}
+
+static int64_t pass_of(const struct history *h, int64_t batch, int64_t step)
+{
+    return stream_entry(h->s->workload, h->s->policy, batch) + step;
 }
 
 /* A pass is over when its last operation has ended; what is in use then is so at the start of the next. */
@@ -144,12 +151,10 @@ static void on_end(struct history *h, const struct op *op)
         cache_written(h, op, op->link + 1);
     if (op->kind == OP_HEAD && op->layer + 1 == h->s->arch->n_layers)
         change_hidden(h, op, -1);
-    bool visit_over = op->slot >= 0 &&
-                      (op->kind == OP_ATTENTION || op->kind == OP_OUT || op->kind == OP_MLP || op->kind == OP_HEAD) &&
-                      stream_ends_pass(h->s->workload, h->s->policy, op->batch, op->step);
-    if (visit_over) {
+    bool passed = op->slot >= 0 && (op->kind == OP_ATTENTION || op->kind == OP_OUT || op->kind == OP_MLP || op->kind == OP_HEAD);
+    if (passed && ++h->through[op->slot] == h->batches[pass_of(h, op->batch, op->step)]) { /* the visit is over */
         change(h, 0, -h->ring[op->slot]);
-        h->ring[op->slot] = 0;
+        h->ring[op->slot] = h->through[op->slot] = 0;
     }
 }
 
@@ -194,15 +199,19 @@ static enum status find_passes(struct history *h, const struct trace *t, struct 
     h->n_passes = stream_passes(w, p);
     h->pass_end_ns = calloc((size_t)h->n_passes, sizeof *h->pass_end_ns);
     h->enters = calloc((size_t)h->n_passes, sizeof *h->enters);
-    if (!h->pass_end_ns || !h->enters)
+    h->batches = calloc((size_t)h->n_passes, sizeof *h->batches);
+    if (!h->pass_end_ns || !h->enters || !h->batches)
         return error_set(err, STATUS_RUNTIME, "out of memory for %lld passes", (long long)h->n_passes);
     for (int64_t i = 0; i < t->n_events; i++) {
         const struct trace_event *e = &t->event[i];
-        int64_t *end = &h->pass_end_ns[stream_entry(w, p, e->batch) + e->step];
+        int64_t *end = &h->pass_end_ns[pass_of(h, e->batch, e->step)];
         *end = max64(*end, e->end_ns);
     }
-    for (int64_t b = 0; b < stream_batches(w, p); b++)
-        h->enters[stream_entry(w, p, b)] = true;
+    for (int64_t b = 0; b < stream_batches(w, p); b++) {
+        h->enters[pass_of(h, b, 0)] = true;
+        for (int64_t step = 0; step < w->gen_tokens; step++)
+            h->batches[pass_of(h, b, step)]++;
+    }
     return STATUS_OK;
 }
 
@@ -211,7 +220,8 @@ static enum status open_history(struct history *h, const struct trace *t, struct
     const struct schedule *schedule = h->schedule;
     h->event = calloc((size_t)schedule->n_ops + 1, sizeof *h->event);
     h->ring = calloc((size_t)h->s->policy->prefetch, sizeof *h->ring);
-    if (!h->event || !h->ring)
+    h->through = calloc((size_t)h->s->policy->prefetch, sizeof *h->through);
+    if (!h->event || !h->ring || !h->through)
         return error_set(err, STATUS_RUNTIME, "out of memory for %d operations", schedule->n_ops);
     for (int64_t i = 0; i < t->n_events; i++)
         h->event[t->event[i].op] = &t->event[i];
@@ -239,7 +249,9 @@ enum status trace_resident(const struct schedule *schedule, const struct run_set
     memcpy(t->in_use_bytes, h.phase_most, sizeof h.phase_most);
     free(h.event);
     free(h.ring);
+    free(h.through);
     free(h.pass_end_ns);
     free(h.enters);
+    free(h.batches);
     return status;
 }
