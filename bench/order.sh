@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # order.sh [BALLAST] - simulated against predicted decode time over a grid of placements, with attention on either side: how long the order of
-# operations lets resources wait. Both are predictions. Prints a Markdown table.
+# operations lets resources wait; then what the profile's order loses on machines with other rates. All are predictions. Prints two Markdown tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ballast=${1:-build/ballast}
@@ -29,3 +29,6 @@ for machine in t4-gcp rtx3090; do
             END { printf "| %s | %d | %.3f | %.3f | %d |\n", name, n, sum / n, most, above }'
     done
 done
+echo
+make -s build/bench/bench_order
+build/bench/bench_order

@@ -226,3 +226,34 @@ Test(order, a_result_waits_for_one_part_of_weights_at_most)
     cr_assert_gt(listed_s, predicted_s + waits_s, "the list alone takes %g s: then this test shows nothing", listed_s);
     close_scene(&c);
 }
+
+/* Weights and cache on the host: early steps are bound by the link, late ones by the second unit, so the table, whose decode step is the mean, says less.
+ * Step by step it is what is simulated, but for a part of weights a layer that a result may find on the link. */
+Test(order, step_by_step_the_table_is_what_is_simulated)
+{
+    struct scene c = {.w = {16, 96, 0}};
+    struct error err = {0};
+    double steps_s = 0;
+    cr_assert_eq(hardware_load(&c.hw, "t4-gcp", &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(arch_load(&c.a, "opt-6.7b", &err), STATUS_OK, "%s", err.text);
+    policy_default(&c.p, 3);
+    cr_assert_eq(policy_percent(&c.p, "0 100 0 100 100 0", &c.hw, &err), STATUS_OK, "%s", err.text);
+    c.p.gpu_batch_size = 32;
+    c.p.num_gpu_batches = 10;
+    c.p.attention_near_cache = true;
+    make(&c);
+    for (int64_t step = 0; step < c.w.gen_tokens; step++) {
+        const struct workload one = {.prompt_tokens = 16 + (step > 0 ? step - 1 : 0), .gen_tokens = 2};
+        struct cost cost;
+        cr_assert_eq(cost_build(&cost, &c.a, &c.hw, &one, &c.p, &err), STATUS_OK, "%s", err.text);
+        steps_s +=
+            cost_step_s(&cost, step > 0 ? PHASE_DECODE : PHASE_PREFILL, (const double(*)[TIERS_MAX])c.pl.realised, NULL, NULL);
+    }
+    const double part_s = cost_transfer_s(&c.hw, 0, false, 2.0 * 2 * 4096 * 16384 / 8); /* of an MLP's 8 */
+    const double s = simulated_s(&c), waits_s = 95 * 32 * part_s, mean_s = c.predicted.prefill_s + c.predicted.decode_s;
+    cr_assert_geq(s, steps_s * (1 - 1e-3), "%g s simulated, %g s step by step", s, steps_s);
+    cr_assert_leq(s, steps_s + waits_s, "%g s simulated, %g s step by step, %g s of waits", s, steps_s, waits_s);
+    cr_assert_gt(steps_s, mean_s * 1.02, "%g s by the mean step, %g s step by step: then this test shows nothing", mean_s,
+                 steps_s);
+    close_scene(&c);
+}
