@@ -5,10 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/sim/clock.h"
-#include "executor/sim/sim.h"
 #include "model/in_use.h"
-#include "tests/machine.h"
+#include "tests/scene.h"
 
 #define OPS_MAX 300
 
@@ -241,46 +239,25 @@ Test(clock, sharing_keeps_the_order_and_loses_no_work)
 static void assert_busy(const char *percent, bool near, double sparsity, bool overlap, enum schedule_kind kind,
                         double page_cache_bytes, bool pageable)
 {
-    struct arch a = {0};
     struct hardware hw = test_machine(3, "bf16");
-    struct workload w = {64, 5, 12};
-    struct policy p;
-    struct placement pl;
-    struct schedule s;
-    struct cost cost;
-    struct prediction pr;
-    struct trace t;
-    struct trace_summary sum;
-    struct error err = {0};
+    struct scene c;
     char buf[40];
     hw.page_cache_bytes = page_cache_bytes;
-    cr_assert_eq(arch_load(&a, "opt-1.3b", &err), STATUS_OK, "%s", err.text);
-    policy_default(&p, 3);
-    cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = kind == SCHEDULE_DIAGONAL ? 2 : 3; /* 12 sequences each: 3 batches */
-    p.attention_near_cache = near;
-    p.attention_sparsity = sparsity;
-    p.overlap = overlap;
-    p.schedule = kind;
-    p.pageable_weights = pageable;
-    cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(cost_build(&cost, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
-    cost_predict(&cost, (const double(*)[TIERS_MAX])pl.realised, &pr);
-    struct run_setting set = {"test", &a, &hw, &w, &p, &pl, &pr};
-    trace_init(&t);
-    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
-    trace_summarise(&t, &sum);
+    /* 12 sequences each: 3 batches */
+    scene_open(&c, "opt-1.3b", &hw, (struct workload){64, 5, 12}, percent, 4, kind == SCHEDULE_DIAGONAL ? 2 : 3);
+    c.p.attention_near_cache = near;
+    c.p.attention_sparsity = sparsity;
+    c.p.overlap = overlap;
+    c.p.schedule = kind;
+    c.p.pageable_weights = pageable;
+    scene_make(&c);
+    scene_simulate(&c);
     for (int r = 0; r < resource_count(&hw); r++) {
-        double table = pr.busy_s[0][r] + pr.busy_s[1][r], simulated = sum.busy_s[0][r] + sum.busy_s[1][r];
+        double table = c.predicted.busy_s[0][r] + c.predicted.busy_s[1][r], simulated = c.sum.busy_s[0][r] + c.sum.busy_s[1][r];
         cr_assert_leq(fabs(table - simulated), 0.01 * table + 1e-9, "%s, schedule %d: %s is busy for %.9g s, the table says %.9g",
                       percent, (int)kind, resource_name(&hw, r, buf), simulated, table);
     }
-    trace_free(&t);
-    schedule_free(&s);
-    placement_free(&pl);
-    arch_free(&a);
+    scene_close(&c);
 }
 
 Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
@@ -309,41 +286,25 @@ Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
  * quantiles of 2000 draws are known within 0.005 / 0.103 / sqrt(2000 / (0.05 * 0.95)): 4 standard deviations are 0.02 * 1.9. */
 Test(simulator, noise_gives_the_quantiles_of_what_binds)
 {
-    struct arch a = {0};
-    struct hardware hw = test_machine(2, "bf16");
-    struct workload w = {16, 3, 0};
-    struct policy p;
-    struct placement pl;
-    struct schedule s;
-    struct prediction pr = {0};
+    const struct hardware hw = test_machine(2, "bf16");
     struct interval one, again, other;
-    struct trace t;
-    struct trace_summary sum;
+    struct scene c;
     struct error err = {0};
-    cr_assert_eq(arch_load(&a, "opt-1.3b", &err), STATUS_OK, "%s", err.text);
-    policy_default(&p, 2);
-    cr_assert_eq(policy_percent(&p, "0 0 100 0 100 0", &hw, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
-    struct run_setting set = {"test", &a, &hw, &w, &p, &pl, &pr};
-    cr_assert_eq(simulate_noise(&s, &set, 1, 100, &one, &err), STATUS_INVALID, "no spread is known");
-    hw.link[0].read_spread = 0.1;
-    trace_init(&t);
+    scene_open(&c, "opt-1.3b", &hw, (struct workload){16, 3, 0}, "0 0 100 0 100 0", 1, 1);
+    scene_make(&c);
+    cr_assert_eq(simulate_noise(&c.s, &c.set, 1, 100, &one, &err), STATUS_INVALID, "no spread is known");
+    c.hw.link[0].read_spread = 0.1;
     err = (struct error){0};
-    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
-    trace_summarise(&t, &sum);
-    cr_assert_eq(simulate_noise(&s, &set, 1, 2000, &one, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(simulate_noise(&s, &set, 1, 2000, &again, &err), STATUS_OK);
-    cr_assert_eq(simulate_noise(&s, &set, 2, 2000, &other, &err), STATUS_OK);
+    scene_simulate(&c);
+    cr_assert_eq(simulate_noise(&c.s, &c.set, 1, 2000, &one, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(simulate_noise(&c.s, &c.set, 1, 2000, &again, &err), STATUS_OK);
+    cr_assert_eq(simulate_noise(&c.s, &c.set, 2, 2000, &other, &err), STATUS_OK);
     cr_assert(one.low_s == again.low_s && one.high_s == again.high_s);
     cr_assert(one.low_s != other.low_s);
     /* what the disk does not bind is a few per cent of the run, so the logarithms are within that of -+ 0.1645 */
-    cr_assert_float_eq(log(one.low_s / sum.total_s), -0.1645, 0.02);
-    cr_assert_float_eq(log(one.high_s / sum.total_s), 0.1645, 0.02);
-    trace_free(&t);
-    schedule_free(&s);
-    placement_free(&pl);
-    arch_free(&a);
+    cr_assert_float_eq(log(one.low_s / c.sum.total_s), -0.1645, 0.02);
+    cr_assert_float_eq(log(one.high_s / c.sum.total_s), 0.1645, 0.02);
+    scene_close(&c);
 }
 
 /* -- resident bytes ---------------------------------------------------------------------------------------------------------- */
@@ -360,47 +321,30 @@ static int64_t level(const struct trace *t, int tier, bool last)
 /* The levels never exceed the regions, and at the end all cache has gone and no weights are under way. */
 static void assert_levels(const char *percent, bool near, enum schedule_kind kind)
 {
-    struct arch a = {0};
-    struct hardware hw = test_machine(3, "bf16");
-    struct workload w = {40, 30, 12};
-    struct policy p;
-    struct placement pl;
-    struct schedule s;
-    struct prediction pr = {0};
-    struct trace t;
-    struct error err = {0};
-    cr_assert_eq(arch_load(&a, "opt-125m", &err), STATUS_OK, "%s", err.text);
-    policy_default(&p, 3);
-    cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
-    p.gpu_batch_size = 2;
-    p.num_gpu_batches = 3;
-    p.attention_near_cache = near;
-    p.schedule = kind;
-    cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
-    struct run_setting set = {"test", &a, &hw, &w, &p, &pl, &pr};
-    trace_init(&t);
-    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
+    const struct hardware hw = test_machine(3, "bf16");
+    struct scene c;
+    scene_open(&c, "opt-125m", &hw, (struct workload){40, 30, 12}, percent, 2, 3);
+    c.p.attention_near_cache = near;
+    c.p.schedule = kind;
+    scene_make(&c);
+    scene_simulate(&c);
     for (int u = 0; u < 3; u++) {
-        int64_t cache = pl.region_bytes[u][REGION_CACHE], ring = pl.region_bytes[u][REGION_WEIGHT_RING];
-        int64_t peak = placement_peak(&pl, u), empty = in_use_always(&pl, u), most = level(&t, u, false);
+        int64_t cache = c.pl.region_bytes[u][REGION_CACHE], ring = c.pl.region_bytes[u][REGION_WEIGHT_RING];
+        int64_t peak = placement_peak(&c.pl, u), empty = in_use_always(&c.pl, u), most = level(&c.t, u, false);
         cr_assert_leq(most, peak, "%s, %s, tier %d", percent, schedule_name(kind), u);
         for (int ph = 0; ph < PHASE_COUNT; ph++) {
-            int64_t limit = in_use_most(&pl, &a, &w, &p, (enum phase)ph, u);
+            int64_t limit = in_use_most(&c.pl, &c.a, &c.w, &c.p, (enum phase)ph, u);
             cr_assert_leq(limit, peak);
-            cr_assert_leq(t.in_use_bytes[ph][u], limit, "%s, %s, tier %d, %s", percent, schedule_name(kind), u, phase_name(ph));
+            cr_assert_leq(c.t.in_use_bytes[ph][u], limit, "%s, %s, tier %d, %s", percent, schedule_name(kind), u, phase_name(ph));
             if (ring == 0 && kind != SCHEDULE_DIAGONAL)
-                cr_assert_eq(t.in_use_bytes[ph][u], limit, "%s, %s, tier %d, %s: %lld of %lld", percent, schedule_name(kind), u,
-                             phase_name(ph), (long long)t.in_use_bytes[ph][u], (long long)limit);
+                cr_assert_eq(c.t.in_use_bytes[ph][u], limit, "%s, %s, tier %d, %s: %lld of %lld", percent, schedule_name(kind), u,
+                             phase_name(ph), (long long)c.t.in_use_bytes[ph][u], (long long)limit);
         }
         /* the last sample is the highest level of the last thousandth of the run, which may see the last layers' cache go */
-        cr_assert_leq(level(&t, u, true), empty + cache / 2 + ring);
-        cr_assert_geq(level(&t, u, true), empty);
+        cr_assert_leq(level(&c.t, u, true), empty + cache / 2 + ring);
+        cr_assert_geq(level(&c.t, u, true), empty);
     }
-    trace_free(&t);
-    schedule_free(&s);
-    placement_free(&pl);
-    arch_free(&a);
+    scene_close(&c);
 }
 
 Test(simulator, levels_stay_inside_the_regions_and_fall_at_the_end)

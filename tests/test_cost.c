@@ -3,19 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/cost.h"
-#include "model/placement.h"
-#include "tests/machine.h"
-
-#define CLOSE(a, b) cr_assert_lt(fabs((a) - (b)), 1e-9 * fabs(b) + 1e-15, "%.12g is not %.12g", (double)(a), (double)(b))
-
-static struct arch load(const char *name)
-{
-    struct arch a = {0};
-    struct error err = {0};
-    cr_assert_eq(arch_load(&a, name, &err), STATUS_OK, "%s", err.text);
-    return a;
-}
+#include "tests/scene.h"
 
 static struct cost build(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p)
 {

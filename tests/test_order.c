@@ -3,21 +3,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "executor/sim/clock.h"
-#include "executor/sim/sim.h"
-#include "model/cost.h"
 #include "tests/planner_cases.h"
+#include "tests/scene.h"
 
 #define BATCHES_MAX 12
 
-struct scene {
-    struct arch a;
-    struct hardware hw;
-    struct workload w;
-    struct policy p;
-    struct placement pl;
-    struct prediction predicted;
-    struct schedule s;
+/* A scene and its operations on the clock. */
+struct timed {
+    struct scene c;
     double *duration_s; /* (n_ops) */
     struct clock_input in;
 };
@@ -50,56 +43,57 @@ static void random_fractions(double *f, int n_tiers)
 
 static void random_scene(struct scene *c)
 {
-    struct error err = {0};
-    *c = (struct scene){.hw = test_machine(2 + (pick(4) > 0), "bf16"), .w = {8 + pick(100), 3 + pick(4), 0}};
-    random_rates(&c->hw);
-    cr_assert_eq(arch_load(&c->a, "opt-125m", &err), STATUS_OK, "%s", err.text);
-    policy_default(&c->p, c->hw.n_tiers);
+    struct hardware hw = test_machine(2 + (pick(4) > 0), "bf16");
+    const struct workload w = {8 + pick(100), 3 + pick(4), 0};
+    random_rates(&hw);
+    scene_open(c, "opt-125m", &hw, w, "100 0 100 0 100 0", 1 + pick(8), 1 + pick(BATCHES_MAX));
     for (int cl = 0; cl < CLASS_COUNT; cl++)
         random_fractions(c->p.fraction[cl], c->hw.n_tiers);
-    c->p.gpu_batch_size = 1 + pick(8);
-    c->p.num_gpu_batches = 1 + pick(BATCHES_MAX);
     c->p.prefetch = 2 + pick(3);
     c->p.attention_near_cache = c->hw.n_tiers == 3 && pick(2);
 }
 
-static void make(struct scene *c)
+/* OPT-6.7B on the T4 with its cache on the host and attended to there. */
+static void near_scene(struct scene *c, struct workload w, const char *percent, int batch, int batches)
 {
+    struct hardware hw;
     struct error err = {0};
-    struct cost cost;
-    cr_assert_eq(placement_new(&c->pl, &c->a, &c->hw, &c->w, &c->p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(schedule_new(&c->s, &c->a, &c->hw, &c->w, &c->p, &c->pl, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(cost_build(&cost, &c->a, &c->hw, &c->w, &c->p, &err), STATUS_OK, "%s", err.text);
-    cost_predict(&cost, (const double(*)[TIERS_MAX])c->pl.realised, &c->predicted);
-    struct run_setting set = {"test", &c->a, &c->hw, &c->w, &c->p, &c->pl, &c->predicted};
-    c->in = clock_setting(&c->s, &set);
-    c->duration_s = malloc((size_t)c->s.n_ops * sizeof *c->duration_s);
-    c->in.duration_s = c->duration_s;
-    cr_assert_eq(op_durations(&c->s, &set, c->duration_s, &err), STATUS_OK);
+    cr_assert_eq(hardware_load(&hw, "t4-gcp", &err), STATUS_OK, "%s", err.text);
+    scene_open(c, "opt-6.7b", &hw, w, percent, batch, batches);
+    c->p.attention_near_cache = true;
 }
 
-static double simulated_s(const struct scene *c)
+static void make(struct timed *t)
+{
+    struct error err = {0};
+    scene_make(&t->c);
+    t->in = clock_setting(&t->c.s, &t->c.set);
+    t->duration_s = malloc((size_t)t->c.s.n_ops * sizeof *t->duration_s);
+    t->in.duration_s = t->duration_s;
+    cr_assert_eq(op_durations(&t->c.s, &t->c.set, t->duration_s, &err), STATUS_OK);
+}
+
+static double simulated_s(const struct timed *t)
 {
     double s;
-    cr_assert_eq(clock_run(&c->in, NULL, &s, NULL), STATUS_OK);
+    cr_assert_eq(clock_run(&t->in, NULL, &s, NULL), STATUS_OK);
     return s;
 }
 
-static void close_scene(struct scene *c)
+static void close_timed(struct timed *t)
 {
-    free(c->duration_s);
-    schedule_free(&c->s);
-    placement_free(&c->pl);
-    arch_free(&c->a);
+    free(t->duration_s);
+    scene_close(&t->c);
 }
 
 /* -- bounds ------------------------------------------------------------------------------------------------------------------ */
 
-static double busiest_s(const struct scene *c)
+static double busiest_s(const struct timed *t)
 {
+    const struct scene *c = &t->c;
     double busy[RESOURCES_MAX] = {0}, most = 0;
     for (int32_t i = 0; i < c->s.n_ops; i++) /* a latency may pass behind the transfer before */
-        busy[c->s.op[i].resource] += c->duration_s[i] - c->in.latency_s[c->s.op[i].resource];
+        busy[c->s.op[i].resource] += t->duration_s[i] - t->in.latency_s[c->s.op[i].resource];
     for (int r = 0; r < RESOURCES_MAX; r++)
         most = fmax(most, busy[r]);
     return most;
@@ -113,8 +107,9 @@ struct visit {
 /* A visit is a line where batches pass stations one after the other. With n batches alike, whose steps take p_r, the last one leaves after
  * (n-1) max p_r + sum p_r, so at most the work of the busiest station and one batch's way. Visit after visit, after the weights that
  * are loaded ahead of the first. */
-static double bound_s(const struct scene *c)
+static double bound_s(const struct timed *t)
 {
+    const struct scene *c = &t->c;
     int layers = c->a.n_layers, n = layers * (int)c->w.gen_tokens, ahead = c->p.prefetch - 1;
     struct visit *visit = calloc((size_t)n, sizeof *visit);
     double sum = 0;
@@ -125,15 +120,15 @@ static double bound_s(const struct scene *c)
         /* weights are used by visits, of which an embedding is none */
         int loaded = at - ahead - (op->layer <= ahead);
         if (weights && loaded <= 0) {
-            sum += c->duration_s[i];
+            sum += t->duration_s[i];
             continue;
         }
         struct visit *v = &visit[weights ? loaded : at];
-        v->work_s[op->resource] += c->duration_s[i];
+        v->work_s[op->resource] += t->duration_s[i];
         if (weights)
-            v->part_s = fmax(v->part_s, c->duration_s[i]);
+            v->part_s = fmax(v->part_s, t->duration_s[i]);
         else
-            v->batch_s[op->batch] += c->duration_s[i];
+            v->batch_s[op->batch] += t->duration_s[i];
     }
     for (int i = 0; i < n; i++) {
         double most = 0, way = 0;
@@ -151,55 +146,62 @@ Test(order, a_run_is_as_fast_as_the_busiest_resource_of_each_layer_allows)
 {
     seed_from_environment("order");
     for (int i = 0; i < 300; i++) {
-        struct scene c;
+        struct timed t;
         char flags[256];
-        random_scene(&c);
-        make(&c);
-        double s = simulated_s(&c), least = busiest_s(&c), most = bound_s(&c);
-        policy_flags(&c.p, &c.hw, flags, sizeof flags);
+        random_scene(&t.c);
+        make(&t);
+        double s = simulated_s(&t), least = busiest_s(&t), most = bound_s(&t);
+        policy_flags(&t.c.p, &t.c.hw, flags, sizeof flags);
         cr_assert_geq(s, least * (1 - 1e-9), "case %d: %s takes %g s, its busiest resource %g s", i, flags, s, least);
         cr_assert_leq(s, most, "case %d: %s takes %g s, its layers one after the other at most %g s", i, flags, s, most);
-        close_scene(&c);
+        close_timed(&t);
     }
 }
 
-/* Lanes: of one rank in list order, and the clock that found them is right about the time that they take. */
-static double found_s(struct scene *c, enum choice choice)
+/* Of an order that the clock finds. Its lanes keep the list's order of a rank, and it is right about the time that they take. */
+static double found_s(struct timed *t, enum choice choice)
 {
     double found_s;
-    int32_t *given = c->s.lane, *found = malloc((size_t)c->s.n_ops * sizeof *found);
-    cr_assert_eq(clock_arrange(&c->in, choice, found, &found_s, NULL), STATUS_OK);
-    c->s.lane = found;
-    cr_assert_float_eq(simulated_s(c), found_s, 1e-9 * found_s);
+    struct schedule *s = &t->c.s;
+    int32_t *given = s->lane, *found = malloc((size_t)s->n_ops * sizeof *found);
+    cr_assert_eq(clock_arrange(&t->in, choice, found, &found_s, NULL), STATUS_OK);
+    s->lane = found;
+    cr_assert_float_eq(simulated_s(t), found_s, 1e-9 * found_s);
     for (int r = 0; r < RESOURCES_MAX; r++) {
         int32_t last[RANKS] = {-1, -1, -1, -1};
-        for (int32_t k = c->s.first[r]; k < c->s.first[r + 1]; k++) {
-            const struct op *op = &c->s.op[found[k]];
+        for (int32_t k = s->first[r]; k < s->first[r + 1]; k++) {
+            const struct op *op = &s->op[found[k]];
             int rank = choice == CHOICE_LINKS && op->link < 0 ? 0 : op_rank(op);
             cr_assert_gt(found[k], last[rank]);
             cr_assert_eq(op->resource, r);
             last[rank] = found[k];
         }
     }
-    c->s.lane = given;
+    s->lane = given;
     free(found);
     return found_s;
+}
+
+static double listed_s(struct timed *t)
+{
+    int32_t *given = t->c.s.lane;
+    cr_assert_eq(schedule_deal(&t->c.s, NULL), STATUS_OK);
+    double s = simulated_s(t);
+    free(t->c.s.lane);
+    t->c.s.lane = given;
+    return s;
 }
 
 Test(order, lanes_keep_the_order_of_a_rank_and_the_fastest_is_taken)
 {
     seed_from_environment("order");
     for (int i = 0; i < 100; i++) {
-        struct scene c;
-        random_scene(&c);
-        make(&c);
-        double s = simulated_s(&c), links_s = found_s(&c, CHOICE_LINKS), all_s = found_s(&c, CHOICE_ALL);
-        int32_t *given = c.s.lane;
-        cr_assert_eq(schedule_deal(&c.s, NULL), STATUS_OK);
-        cr_assert_float_eq(s, fmin(simulated_s(&c), fmin(links_s, all_s)), 1e-9 * s);
-        free(c.s.lane);
-        c.s.lane = given;
-        close_scene(&c);
+        struct timed t;
+        random_scene(&t.c);
+        make(&t);
+        double s = simulated_s(&t), found = fmin(found_s(&t, CHOICE_LINKS), found_s(&t, CHOICE_ALL));
+        cr_assert_float_eq(s, fmin(listed_s(&t), found), 1e-9 * s);
+        close_timed(&t);
     }
 }
 
@@ -207,53 +209,34 @@ Test(order, lanes_keep_the_order_of_a_rank_and_the_fastest_is_taken)
  * batch to the next layer's first. In list order it would wait for whole layers, and they for it. */
 Test(order, a_result_waits_for_one_part_of_weights_at_most)
 {
-    struct scene c = {.w = {256, 12, 0}};
-    struct error err = {0};
-    cr_assert_eq(hardware_load(&c.hw, "t4-gcp", &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(arch_load(&c.a, "opt-6.7b", &err), STATUS_OK, "%s", err.text);
-    policy_default(&c.p, 3);
-    cr_assert_eq(policy_percent(&c.p, "20 80 0 100 100 0", &c.hw, &err), STATUS_OK, "%s", err.text);
-    c.p.gpu_batch_size = 16;
-    c.p.num_gpu_batches = 4;
-    c.p.attention_near_cache = true;
-    make(&c);
-    double part_s = cost_transfer_s(&c.hw, 0, false, 0.8 * 2 * 4096 * 16384 * 2 / 4); /* of an MLP, of which 80 % come up */
-    double waits_s = 11 * 32 * part_s, predicted_s = c.predicted.prefill_s + c.predicted.decode_s, listed_s;
-    cr_assert_leq(simulated_s(&c), predicted_s + waits_s);
-    free(c.s.lane);
-    cr_assert_eq(schedule_deal(&c.s, &err), STATUS_OK);
-    listed_s = simulated_s(&c);
-    cr_assert_gt(listed_s, predicted_s + waits_s, "the list alone takes %g s: then this test shows nothing", listed_s);
-    close_scene(&c);
+    struct timed t;
+    near_scene(&t.c, (struct workload){256, 12, 0}, "20 80 0 100 100 0", 16, 4);
+    make(&t);
+    double part_s = cost_transfer_s(&t.c.hw, 0, false, 0.8 * 2 * 4096 * 16384 * 2 / 4); /* of an MLP, of which 80 % come up */
+    double waits_s = 11 * 32 * part_s, predicted_s = t.c.predicted.latency_s, listed = listed_s(&t);
+    cr_assert_leq(simulated_s(&t), predicted_s + waits_s);
+    cr_assert_gt(listed, predicted_s + waits_s, "the list alone takes %g s: then this test shows nothing", listed);
+    close_timed(&t);
 }
 
 /* Weights and cache on the host: early steps are bound by the link, late ones by the second unit, so the table, whose decode step is the mean, says less.
- * Step by step it is what is simulated, but for a part of weights a layer that a result may find on the link. */
+ * Step by step it is what is simulated, but for the latency of transfers that passes behind others, and a part of weights a layer that a result may
+ * find on the link. */
 Test(order, step_by_step_the_table_is_what_is_simulated)
 {
-    struct scene c = {.w = {16, 96, 0}};
-    struct error err = {0};
-    double steps_s = 0;
-    cr_assert_eq(hardware_load(&c.hw, "t4-gcp", &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(arch_load(&c.a, "opt-6.7b", &err), STATUS_OK, "%s", err.text);
-    policy_default(&c.p, 3);
-    cr_assert_eq(policy_percent(&c.p, "0 100 0 100 100 0", &c.hw, &err), STATUS_OK, "%s", err.text);
-    c.p.gpu_batch_size = 32;
-    c.p.num_gpu_batches = 10;
-    c.p.attention_near_cache = true;
-    make(&c);
-    for (int64_t step = 0; step < c.w.gen_tokens; step++) {
-        const struct workload one = {.prompt_tokens = 16 + (step > 0 ? step - 1 : 0), .gen_tokens = 2};
-        struct cost cost;
-        cr_assert_eq(cost_build(&cost, &c.a, &c.hw, &one, &c.p, &err), STATUS_OK, "%s", err.text);
-        steps_s +=
-            cost_step_s(&cost, step > 0 ? PHASE_DECODE : PHASE_PREFILL, (const double(*)[TIERS_MAX])c.pl.realised, NULL, NULL);
-    }
-    const double part_s = cost_transfer_s(&c.hw, 0, false, 2.0 * 2 * 4096 * 16384 / 8); /* of an MLP's 8 */
-    const double s = simulated_s(&c), waits_s = 95 * 32 * part_s, mean_s = c.predicted.prefill_s + c.predicted.decode_s;
-    cr_assert_geq(s, steps_s * (1 - 1e-3), "%g s simulated, %g s step by step", s, steps_s);
+    struct timed t;
+    double steps_s = 0, hidden_s = 0;
+    near_scene(&t.c, (struct workload){16, 96, 0}, "0 100 0 100 100 0", 32, 10);
+    make(&t);
+    for (int64_t step = 0; step < t.c.w.gen_tokens; step++)
+        steps_s += scene_step_s(&t.c, step);
+    for (int32_t i = 0; i < t.c.s.n_ops; i++)
+        hidden_s += t.in.latency_s[t.c.s.op[i].resource];
+    const double part_s = cost_transfer_s(&t.c.hw, 0, false, 2.0 * 2 * 4096 * 16384 / 8); /* of an MLP's 8 */
+    const double s = simulated_s(&t), waits_s = 95 * 32 * part_s, mean_s = t.c.predicted.latency_s;
+    cr_assert_geq(s, steps_s - hidden_s, "%g s simulated, %g s step by step", s, steps_s);
     cr_assert_leq(s, steps_s + waits_s, "%g s simulated, %g s step by step, %g s of waits", s, steps_s, waits_s);
     cr_assert_gt(steps_s, mean_s * 1.02, "%g s by the mean step, %g s step by step: then this test shows nothing", mean_s,
                  steps_s);
-    close_scene(&c);
+    close_timed(&t);
 }

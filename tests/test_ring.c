@@ -4,11 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "executor/schedule.h"
-#include "executor/sim/sim.h"
-#include "model/cost.h"
-#include "model/placement.h"
 #include "tests/planner_cases.h"
+#include "tests/scene.h"
 
 /* late_s, early_s: what the table leaves out at most, in either direction. */
 struct both {
@@ -38,58 +35,47 @@ static double longest_load_s(const struct arch *a, const struct hardware *hw, co
 /* What the table leaves out of a pass over the layers. It has rows of what goes on and on; a pass begins and ends, with one layer's weights that come
  * before the first computation and one layer that is computed after the last have come. Near the cache, where the first unit is what is busy, one
  * batch's way down, attention and way up come on top in every layer, and its result may find a part of weights on the link. */
-static double left_out_s(const struct arch *a, const struct hardware *hw, const struct policy *p, const struct placement *pl,
-                         enum phase ph, int64_t tokens, double visible)
+static double left_out_s(const struct scene *c, int64_t step)
 {
-    const struct compute *gpu = &hw->compute[0];
-    const double batches = p->schedule == SCHEDULE_ROW ? 1 : p->num_gpu_batches;
-    const double part = longest_load_s(a, hw, pl, 1) / fmin(WEIGHT_PARTS_MAX, batches);
-    double compute = 0, ways = 0;
-    for (int i = 0; i < a->n_layers; i++) {
-        const struct layer *l = &a->layer[i];
-        double row = (double)p->gpu_batch_size * (double)(a->heads * a->head_dim) * 4;
-        compute = fmax(compute, batches * cost_layer_s(gpu, a, l, pl->weights, pl->cache, 1, p->gpu_batch_size, tokens, visible));
-        if (ph == PHASE_DECODE && p->attention_near_cache && l->kind == LAYER_ATTENTION)
-            ways += cost_transfer_s(hw, 0, true, 3 * row) + cost_transfer_s(hw, 0, false, row) + part +
-                    cost_attend_s(&hw->compute[1], l, pl->cache, 1, p->gpu_batch_size, 1, visible);
+    const struct compute *unit = c->hw.compute;
+    const int64_t tokens = step_tokens(&c->w, (int)step);
+    const double visible = (double)(c->w.prompt_tokens + step),
+                 batches = c->p.schedule == SCHEDULE_ROW ? 1 : c->p.num_gpu_batches;
+    const double part_s = longest_load_s(&c->a, &c->hw, &c->pl, 1) / fmin(WEIGHT_PARTS_MAX, batches);
+    const double row = (double)c->p.gpu_batch_size * (double)(c->a.heads * c->a.head_dim) * 4;
+    double compute_s = 0, ways_s = 0;
+    for (int i = 0; i < c->a.n_layers; i++) {
+        const struct layer *l = &c->a.layer[i];
+        const int batch = c->p.gpu_batch_size;
+        compute_s =
+            fmax(compute_s, batches * cost_layer_s(&unit[0], &c->a, l, c->pl.weights, c->pl.cache, 1, batch, tokens, visible));
+        if (step > 0 && c->p.attention_near_cache && l->kind == LAYER_ATTENTION)
+            ways_s += cost_transfer_s(&c->hw, 0, true, 3 * row) + cost_transfer_s(&c->hw, 0, false, row) + part_s +
+                      cost_attend_s(&unit[1], l, c->pl.cache, 1, batch, 1, visible);
     }
-    return longest_load_s(a, hw, pl, hw->n_tiers - 1) + compute + ways;
+    return longest_load_s(&c->a, &c->hw, &c->pl, c->hw.n_tiers - 1) + compute_s + ways_s;
 }
 
 /* Step by step: a maximum of means over steps of unequal length would say less (and does, of the diagonal). The other way round, while a prefill
  * computes the rings fill on every tier, so the decode steps that load have so much less to do; and of one layer a pass, the first, the weights
  * may come while the pass before ends, where a chain has one after the other. */
-static struct both latencies(const struct arch *a, const struct hardware *hw, const struct workload *w, const struct policy *p)
+static struct both latencies(const struct hardware *hw, struct workload w, const struct policy *p)
 {
-    struct placement pl;
-    struct schedule s;
-    struct prediction pr;
-    struct cost c;
-    struct trace t;
-    struct trace_summary sum;
-    struct error err = {0};
+    struct scene c;
     struct both out = {0};
     const double passes = p->schedule == SCHEDULE_ROW ? p->num_gpu_batches : 1;
-    cr_assert_eq(placement_new(&pl, a, hw, w, p, &err), STATUS_OK, "%s", err.text);
-    for (int64_t step = 0; step < w->gen_tokens; step++) {
-        const struct workload one = {.prompt_tokens = w->prompt_tokens + (step > 0 ? step - 1 : 0), .gen_tokens = 2};
-        const enum phase ph = step > 0 ? PHASE_DECODE : PHASE_PREFILL;
-        cr_assert_eq(cost_build(&c, a, hw, &one, p, &err), STATUS_OK, "%s", err.text);
-        out.table_s += cost_step_s(&c, ph, (const double(*)[TIERS_MAX])pl.realised, NULL, NULL);
-        out.early_s += passes * longest_load_s(a, hw, &pl, hw->n_tiers - 1);
-        out.late_s += passes * left_out_s(a, hw, p, &pl, ph, step > 0 ? 1 : w->prompt_tokens, (double)(w->prompt_tokens + step));
+    scene_open(&c, "opt-125m", hw, w, "100 0 100 0 100 0", 1, 1);
+    c.p = *p;
+    scene_make(&c);
+    scene_simulate(&c);
+    const double load_s = longest_load_s(&c.a, hw, &c.pl, hw->n_tiers - 1);
+    for (int64_t step = 0; step < w.gen_tokens; step++) {
+        out.table_s += scene_step_s(&c, step);
+        out.late_s += passes * left_out_s(&c, step);
     }
-    out.early_s += p->prefetch * longest_load_s(a, hw, &pl, hw->n_tiers - 1);
-    cost_predict(&c, (const double(*)[TIERS_MAX])pl.realised, &pr);
-    cr_assert_eq(schedule_new(&s, a, hw, w, p, &pl, &err), STATUS_OK, "%s", err.text);
-    struct run_setting set = {"test", a, hw, w, p, &pl, &pr};
-    trace_init(&t);
-    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
-    trace_summarise(&t, &sum);
-    out.simulated_s = sum.total_s;
-    trace_free(&t);
-    schedule_free(&s);
-    placement_free(&pl);
+    out.early_s = (passes * (double)w.gen_tokens + p->prefetch) * load_s;
+    out.simulated_s = c.sum.total_s;
+    scene_close(&c);
     return out;
 }
 
@@ -123,19 +109,17 @@ static struct policy random_policy(int n_tiers, bool near)
  * three. */
 static void compare(bool near, int depth, double *slower)
 {
-    struct arch a = {0};
     double least = INFINITY, most = 0, used = 0;
     *slower = 1;
-    cr_assert_eq(arch_load(&a, "opt-125m", NULL), STATUS_OK);
     for (int i = 0; i < 40; i++) {
         const int n_tiers = near || i % 2 ? 3 : 2;
         const struct hardware hw = balanced_machine(n_tiers);
         const struct workload w = {.prompt_tokens = 8 + pick(64), .gen_tokens = 4 + pick(8)};
         struct policy p = random_policy(n_tiers, near);
         p.prefetch = depth;
-        const struct both at = latencies(&a, &hw, &w, &p);
+        const struct both at = latencies(&hw, w, &p);
         p.prefetch = 3;
-        const struct both deep = latencies(&a, &hw, &w, &p);
+        const struct both deep = latencies(&hw, w, &p);
         least = fmin(least, at.simulated_s / at.table_s);
         most = fmax(most, at.simulated_s / at.table_s);
         used = fmax(used, (at.simulated_s - at.table_s) / at.late_s);
@@ -149,7 +133,6 @@ static void compare(bool near, int depth, double *slower)
     printf(
         "%d slots, near %d: %.3f to %.3f times the table, %.0f %% of what it may leave out; %.2f times as long as with three\n",
         depth, near, least, most, 100 * used, *slower);
-    arch_free(&a);
 }
 
 Test(ring, a_shallow_one_costs_what_the_simulator_says)

@@ -5,46 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/schedule.h"
-#include "executor/sim/sim.h"
-#include "model/cost.h"
 #include "model/stream.h"
-#include "tests/machine.h"
+#include "tests/scene.h"
 
-struct scene {
-    struct arch a;
-    struct hardware hw;
-    struct workload w;
-    struct policy p;
-    struct placement pl;
-    struct schedule s;
-};
-
+/* A prompt of 64 tokens and 4 generated. */
 static void open_scene(struct scene *c, const char *model, int n_tiers, const char *percent, int batch, int batches)
 {
-    struct error err = {0};
-    memset(c, 0, sizeof *c);
-    c->hw = test_machine(n_tiers, "bf16");
-    c->w = (struct workload){64, 4, 0};
-    cr_assert_eq(arch_load(&c->a, model, &err), STATUS_OK, "%s", err.text);
-    policy_default(&c->p, n_tiers);
-    cr_assert_eq(policy_percent(&c->p, percent, &c->hw, &err), STATUS_OK, "%s", err.text);
-    c->p.gpu_batch_size = batch;
-    c->p.num_gpu_batches = batches;
-}
-
-static void make(struct scene *c)
-{
-    struct error err = {0};
-    cr_assert_eq(placement_new(&c->pl, &c->a, &c->hw, &c->w, &c->p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(schedule_new(&c->s, &c->a, &c->hw, &c->w, &c->p, &c->pl, &err), STATUS_OK, "%s", err.text);
-}
-
-static void close_scene(struct scene *c)
-{
-    schedule_free(&c->s);
-    placement_free(&c->pl);
-    arch_free(&c->a);
+    const struct hardware hw = test_machine(n_tiers, "bf16");
+    scene_open(c, model, &hw, (struct workload){64, 4, 0}, percent, batch, batches);
 }
 
 static int64_t sum_bytes(const struct scene *c, int kind, int link, int step)
@@ -68,34 +36,34 @@ Test(schedule, every_layer_of_every_step_computes_every_batch_once)
 {
     struct scene c;
     open_scene(&c, "opt-125m", 2, "50 0 50 0 100 0", 2, 3);
-    make(&c);
+    scene_make(&c);
     /* 12 blocks, 3 batches, 4 steps; the table of 50272 rows is cut into parts no larger than an MLP (2*3072 rows of 768): 9 parts */
     int parts = c.a.n_layers - 1 - 24;
     cr_assert_eq(count(&c, OP_ATTENTION), 12 * 3 * 4);
     cr_assert_eq(count(&c, OP_MLP), 12 * 3 * 4);
     cr_assert_eq(count(&c, OP_EMBED), 3 * 4);
     cr_assert_eq(count(&c, OP_HEAD), parts * 3 * 4);
-    close_scene(&c);
+    scene_close(&c);
 }
 
 Test(schedule, every_step_streams_what_lives_below_once)
 {
     struct scene c;
     open_scene(&c, "opt-125m", 3, "25 25 100 0 100 0", 2, 3);
-    make(&c);
+    scene_make(&c);
     for (int step = 0; step < 4; step++) {
         cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 0, step),
                      c.pl.region_bytes[1][REGION_WEIGHTS] + c.pl.region_bytes[2][REGION_WEIGHTS]);
         cr_assert_eq(sum_bytes(&c, OP_LOAD_WEIGHTS, 1, step), c.pl.region_bytes[2][REGION_WEIGHTS]);
     }
-    close_scene(&c);
+    scene_close(&c);
 }
 
 Test(schedule, a_cache_on_the_disk_is_stored_in_full_and_loaded_up_to_the_last_step)
 {
     struct scene c;
     open_scene(&c, "opt-1.3b", 2, "100 0 0 0 100 0", 2, 2);
-    make(&c);
+    scene_make(&c);
     /* 24 layers x 4 sequences x 2 * 2048 fp16 elements a token: 786 432 bytes, all multiples of the sector */
     int64_t token = 24 * 4 * 2 * 2048 * 2;
     cr_assert_eq(sum_bytes(&c, OP_STORE_CACHE, 0, 0), 64 * token);
@@ -104,7 +72,7 @@ Test(schedule, a_cache_on_the_disk_is_stored_in_full_and_loaded_up_to_the_last_s
         cr_assert_eq(sum_bytes(&c, OP_STORE_CACHE, 0, step), token);
         cr_assert_eq(sum_bytes(&c, OP_LOAD_CACHE, 0, step), (64 + step - 1) * token);
     }
-    close_scene(&c);
+    scene_close(&c);
 }
 
 /* Whatever is split off to the cache's tier, a step's computations add up to the model's FLOPs. */
@@ -114,7 +82,7 @@ Test(schedule, computations_carry_the_flops_of_their_step)
         struct scene c;
         open_scene(&c, "opt-125m", 3, "20 30 50 0 100 0", 2, 3);
         c.p.attention_near_cache = near;
-        make(&c);
+        scene_make(&c);
         double sum[4] = {0};
         for (int32_t i = 0; i < c.s.n_ops; i++) {
             cr_assert(c.s.op[i].link < 0 || c.s.op[i].flops == 0);
@@ -123,7 +91,7 @@ Test(schedule, computations_carry_the_flops_of_their_step)
         cr_assert_float_eq(sum[0], 6 * arch_prefill_flops(&c.a, 64), 1);
         for (int step = 1; step < 4; step++)
             cr_assert_float_eq(sum[step], 6 * arch_decode_flops(&c.a, 64 + step), 1);
-        close_scene(&c);
+        scene_close(&c);
     }
 }
 
@@ -349,7 +317,7 @@ Test(schedule, random_policies_never_overwrite_what_is_in_use)
             c.w = (struct workload){4 + below(12), 1 + below(6), 0};
             c.w.sequences = c.p.gpu_batch_size * (1 + below(7));
         }
-        make(&c);
+        scene_make(&c);
         assert_order(&c);
         bool *before = reachability(&c.s);
         assert_rings_are_safe(&c, before);
@@ -361,7 +329,7 @@ Test(schedule, random_policies_never_overwrite_what_is_in_use)
         if (c.p.schedule == SCHEDULE_DIAGONAL)
             assert_pages_are_safe(&c, before);
         free(before);
-        close_scene(&c);
+        scene_close(&c);
     }
 }
 
@@ -370,45 +338,28 @@ Test(schedule, random_policies_never_overwrite_what_is_in_use)
 Test(simulator, a_disk_bound_run_takes_the_disks_time)
 {
     struct scene c;
-    struct cost cost;
-    struct prediction pr;
-    struct trace t;
-    struct trace_summary sum;
-    struct error err = {0};
     open_scene(&c, "opt-1.3b", 2, "0 0 100 0 100 0", 1, 1);
-    make(&c);
-    cr_assert_eq(cost_build(&cost, &c.a, &c.hw, &c.w, &c.p, &err), STATUS_OK);
-    cost_predict(&cost, (const double(*)[TIERS_MAX])c.pl.realised, &pr);
-    struct run_setting set = {"test", &c.a, &c.hw, &c.w, &c.p, &c.pl, &pr};
-    trace_init(&t);
-    cr_assert_eq(simulate(&c.s, &set, &t, &err), STATUS_OK, "%s", err.text);
-    trace_summarise(&t, &sum);
+    scene_make(&c);
+    scene_simulate(&c);
     /* 4 steps of reading everything at 1 GB/s; on top at most the first layer's load and the last layer's products */
     double all = 4 * (double)c.pl.region_bytes[1][REGION_WEIGHTS] / 1e9;
-    cr_assert_geq(sum.total_s, all - 1e-6);
-    cr_assert_leq(sum.total_s, all * 1.02);
-    cr_assert_eq(sum.busiest, resource_link_read(0));
-    cr_assert_eq(t.origin, TRACE_SIMULATED);
-    trace_free(&t);
-    close_scene(&c);
+    cr_assert_geq(c.sum.total_s, all - 1e-6);
+    cr_assert_leq(c.sum.total_s, all * 1.02);
+    cr_assert_eq(c.sum.busiest, resource_link_read(0));
+    cr_assert_eq(c.t.origin, TRACE_SIMULATED);
+    scene_close(&c);
 }
 
 Test(simulator, without_overlap_the_total_is_the_sum)
 {
     struct scene c;
-    struct prediction pr = {0};
-    struct trace t;
-    struct error err = {0};
     open_scene(&c, "opt-125m", 3, "20 30 50 0 100 0", 2, 2);
     c.p.overlap = false;
-    make(&c);
-    struct run_setting set = {"test", &c.a, &c.hw, &c.w, &c.p, &c.pl, &pr};
-    trace_init(&t);
-    cr_assert_eq(simulate(&c.s, &set, &t, &err), STATUS_OK, "%s", err.text);
+    scene_make(&c);
+    scene_simulate(&c);
     double sum = 0;
-    for (int64_t i = 0; i < t.n_events; i++)
-        sum += 1e-9 * (double)(t.event[i].end_ns - t.event[i].start_ns);
-    cr_assert_lt(fabs(sum - 1e-9 * (double)t.event[t.n_events - 1].end_ns), 1e-6);
-    trace_free(&t);
-    close_scene(&c);
+    for (int64_t i = 0; i < c.t.n_events; i++)
+        sum += 1e-9 * (double)(c.t.event[i].end_ns - c.t.event[i].start_ns);
+    cr_assert_lt(fabs(sum - 1e-9 * (double)c.t.event[c.t.n_events - 1].end_ns), 1e-6);
+    scene_close(&c);
 }

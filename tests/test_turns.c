@@ -7,21 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "executor/sim/sim.h"
-#include "model/cost.h"
 #include "model/data.h"
-#include "model/placement.h"
-#include "tests/machine.h"
-
-#define CLOSE(a, b) cr_assert_lt(fabs((a) - (b)), 1e-9 * fabs(b) + 1e-15, "%.12g is not %.12g", (double)(a), (double)(b))
-
-static struct arch load(const char *name)
-{
-    struct arch a = {0};
-    struct error err = {0};
-    cr_assert_eq(arch_load(&a, name, &err), STATUS_OK, "%s", err.text);
-    return a;
-}
+#include "tests/scene.h"
 
 /* {device, ram, disk} with every link at 1 GB/s; copies are staged at 2 GB/s and expanded at 4 GB/s. */
 static struct hardware waiting_machine(void)
@@ -290,52 +277,30 @@ Test(turns, units_that_block_one_thread_add_up)
     arch_free(&a);
 }
 
-/* The table over a box of batch sizes has no stages; its time, scaled to a point's block, may not exceed that of the point's turns. */
 /* -- the schedule of turns ------------------------------------------------------------------------------------------------ */
 
 /* The schedule waits in each turn of the embedding and the head too, which the table counts as one stage: at most the work of all resources in it
  * instead of the busiest one's. A step sees up to 36 tokens of cache, the table their mean of 34.5, and no row grows faster than that. */
 static void assert_simulated(const char *percent, int batches, bool near, int bits, bool overlap, double page_cache_bytes)
 {
-    struct arch a = load("opt-125m");
     struct hardware hw = waiting_machine();
-    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
-    struct policy p;
-    struct placement pl;
-    struct schedule s;
-    struct cost c;
-    struct prediction out;
-    struct trace t;
-    struct trace_summary sum;
-    struct error err = {0};
+    struct scene c;
     hw.page_cache_bytes = page_cache_bytes;
-    policy_default(&p, 3);
-    cr_assert_eq(policy_percent(&p, percent, &hw, &err), STATUS_OK, "%s", err.text);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = batches;
-    p.attention_near_cache = near;
-    p.weight_bits = p.cache_bits = bits;
-    p.overlap = overlap;
-    cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
-    memcpy(p.fraction, pl.realised, sizeof p.fraction);
-    predict(&a, &hw, &p, &c, &out);
-    cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
-    struct run_setting set = {"test", &a, &hw, &w, &p, &pl, &out};
-    trace_init(&t);
-    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
-    trace_summarise(&t, &sum);
+    scene_open(&c, "opt-125m", &hw, (struct workload){.prompt_tokens = 32, .gen_tokens = 5}, percent, 4, batches);
+    c.p.attention_near_cache = near;
+    c.p.weight_bits = c.p.cache_bits = bits;
+    c.p.overlap = overlap;
+    scene_make(&c);
+    scene_simulate(&c);
     double ends = 0;
     for (int ph = 0; ph < PHASE_COUNT; ph++)
-        for (int r = 0; r < c.n_resources; r++)
-            ends += c.steps[ph] * form_at(&c.stage[ph][c.n_stages - 1][r], p.fraction);
-    cr_assert_geq(sum.total_s, out.latency_s * 0.99 - ends, "%s: %g s simulated, %g s predicted", percent, sum.total_s,
-                  out.latency_s);
-    cr_assert_leq(sum.total_s, out.latency_s * 36 / 34.5 + ends, "%s: %g s simulated, %g s predicted", percent, sum.total_s,
-                  out.latency_s);
-    trace_free(&t);
-    schedule_free(&s);
-    placement_free(&pl);
-    arch_free(&a);
+        for (int r = 0; r < c.cost.n_resources; r++)
+            ends += c.cost.steps[ph] * form_at(&c.cost.stage[ph][c.cost.n_stages - 1][r], c.pl.realised);
+    cr_assert_geq(c.sum.total_s, c.predicted.latency_s * 0.99 - ends, "%s: %g s simulated, %g s predicted", percent,
+                  c.sum.total_s, c.predicted.latency_s);
+    cr_assert_leq(c.sum.total_s, c.predicted.latency_s * 36 / 34.5 + ends, "%s: %g s simulated, %g s predicted", percent,
+                  c.sum.total_s, c.predicted.latency_s);
+    scene_close(&c);
 }
 
 Test(turns, the_schedule_waits_as_the_table_says)
@@ -355,32 +320,20 @@ Test(turns, the_schedule_waits_as_the_table_says)
  * loaded in the first. */
 Test(turns, nothing_of_a_turn_begins_before_the_one_before_is_over)
 {
-    struct arch a = load("opt-125m");
-    struct hardware hw = waiting_machine();
-    struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
-    struct policy p;
-    struct placement pl;
-    struct schedule s;
-    struct error err = {0};
+    const struct hardware hw = waiting_machine();
+    struct scene c;
     int turns = 0, loads = 0;
-    policy_default(&p, 3);
-    cr_assert_eq(policy_percent(&p, "0 100 0 100 100 0", &hw, &err), STATUS_OK, "%s", err.text);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
-    cr_assert_eq(placement_new(&pl, &a, &hw, &w, &p, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(schedule_new(&s, &a, &hw, &w, &p, &pl, &err), STATUS_OK, "%s", err.text);
-    struct prediction none = {0};
-    struct run_setting set = {"test", &a, &hw, &w, &p, &pl, &none};
-    struct trace t;
-    trace_init(&t);
-    cr_assert_eq(simulate(&s, &set, &t, &err), STATUS_OK, "%s", err.text);
+    scene_open(&c, "opt-125m", &hw, (struct workload){.prompt_tokens = 32, .gen_tokens = 5}, "0 100 0 100 100 0", 4, 3);
+    scene_make(&c);
+    scene_simulate(&c);
     int32_t over = -1;
     int64_t ended_ns = 0;
-    for (int32_t i = 0; i < s.n_ops; i++) {
-        const struct op *op = &s.op[i];
+    for (int32_t i = 0; i < c.s.n_ops; i++) {
+        const struct op *op = &c.s.op[i];
+        const struct trace_event *event = &c.t.event[i];
         if (op->kind == OP_TURN)
-            cr_assert_geq(t.event[i].start_ns, ended_ns);
-        ended_ns = t.event[i].end_ns > ended_ns ? t.event[i].end_ns : ended_ns;
+            cr_assert_geq(event->start_ns, ended_ns);
+        ended_ns = event->end_ns > ended_ns ? event->end_ns : ended_ns;
         bool waits = over < 0;
         for (int d = 0; d < op->n_deps; d++)
             waits |= op->dep[d] == over;
@@ -390,14 +343,12 @@ Test(turns, nothing_of_a_turn_begins_before_the_one_before_is_over)
         if (op->kind == OP_LOAD_WEIGHTS)
             loads++;
     }
-    trace_free(&t);
-    cr_assert_eq(turns, 5 * 3 * a.n_layers);
-    cr_assert_eq(loads, 5 * (a.n_layers - 1)); /* each layer but the embedding, once a step */
-    schedule_free(&s);
-    placement_free(&pl);
-    arch_free(&a);
+    cr_assert_eq(turns, 5 * 3 * c.a.n_layers);
+    cr_assert_eq(loads, 5 * (c.a.n_layers - 1)); /* each layer but the embedding, once a step */
+    scene_close(&c);
 }
 
+/* The table over a box of batch sizes has no stages; its time, scaled to a point's block, may not exceed that of the point's turns. */
 Test(turns, a_box_bounds_the_turns_of_its_points)
 {
     struct arch a = load("opt-1.3b");
