@@ -28,6 +28,7 @@ struct gpu_bench {
     char *pinned[2], *paged[2];       /* to copy from, and to */
     char *upload;                     /* pinned, of staged copies */
     struct staging staging;
+    char *trial;      /* pinned to see how long it takes */
     volatile int *go; /* pinned: the held streams wait for it */
     struct blas *blas;
     char *blas_workspace;
@@ -145,6 +146,7 @@ void gpu_bench_close(struct gpu_bench *b)
     }
     staging_close(&b->staging);
     cudaFreeHost(b->upload);
+    cudaFreeHost(b->trial);
     cudaFreeHost(const_cast<int *>(b->go));
     cudaFree(b->operand);
     cudaFree(b->x);
@@ -358,11 +360,14 @@ enum status gpu_bench_pin(struct gpu_bench *b, int64_t bytes, double *seconds, s
     return median(
         b,
         [&](double *t) {
-            char *p = nullptr;
             const double start = now_s();
-            const enum status s = take_pinned(&p, bytes, "timing", err);
+            enum status s = take_pinned(&b->trial, bytes, "timing", err);
             *t = now_s() - start;
-            return s == STATUS_OK ? GPU_TRY(err, cudaFreeHost(p)) : s;
+            if (s == STATUS_OK)
+                s = GPU_TRY(err, cudaFreeHost(b->trial));
+            if (s == STATUS_OK)
+                b->trial = nullptr;
+            return s;
         },
         seconds);
 }
