@@ -113,7 +113,7 @@ EMU_FLAGS  := -std=gnu++17 -pthread -fPIC -Itests/emu -I. -MMD -MP -Wall -Wextra
 EMU_OBJ    := $(CUDA_SRC:%.cu=obj/%.emu.o) obj/tests/emu/self.emu.o obj/tests/emu/fibers.emu.o obj/tests/emu/runtime.emu.o \
               obj/tests/emu/cublas.emu.o
 # What the library needs of the rest: linked into it, since a program lends its own functions to nobody.
-CUDA_LEND  := model/error.c model/format.c model/layer.c
+CUDA_LEND  := model/device_rows.c model/error.c model/format.c model/layer.c
 
 $B/cuda/%.o: %.cu Makefile
 	@mkdir -p $(@D)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/device_rows.h"
 #include "model/integers.h"
 #include "model/stream.h"
 #include "model/units.h"
@@ -88,15 +89,20 @@ static int64_t whole_batch_bytes(const struct arch *a, const struct workload *w,
     return max64(layer, rows * (4 * a->hidden + 2 * a->vocab));
 }
 
+/* A unit that keeps hidden states in f16 is a device's. */
 static int64_t layer_bytes(const struct arch *a, const struct compute *unit, const struct workload *w, const struct policy *p)
 {
-    int64_t element = unit->activation == FORMAT_F32 ? 4 : 2;
+    int64_t operand =
+        strcmp(unit->math, "f32") == 0 || (unit->activation == FORMAT_F16 && a->weight_format == FORMAT_F32) ? 4 : 2;
     int64_t rows = max64(workspace_rows(unit, p->gpu_batch_size, w->prompt_tokens), workspace_rows(unit, p->gpu_batch_size, 1));
     int64_t qkv = (a->heads + 2 * a->kv_heads) * a->head_dim;
-    int64_t layer = rows * (a->hidden + max64(qkv, a->ffn)) * element; /* norm output, then q, k, v or the MLP's inner rows */
-    int64_t copy =
-        rows * widest_input(a) * (strcmp(unit->math, "f32") == 0 ? 4 : 2); /* the products' operand in their precision */
-    int64_t head = (int64_t)p->gpu_batch_size * max64(a->hidden, a->embed_width) * 2 * element;
+    if (unit->activation == FORMAT_F16) {
+        struct device_rows row = device_rows_of(a, operand);
+        return rows * (row.operand + row.inner + row.out);
+    }
+    int64_t layer = rows * (a->hidden + max64(qkv, a->ffn)) * 4; /* norm output, then q, k, v or the MLP's inner rows */
+    int64_t copy = rows * widest_input(a) * operand;             /* what products multiply in their precision */
+    int64_t head = (int64_t)p->gpu_batch_size * max64(a->hidden, a->embed_width) * 2 * 4;
     return max64(layer, head) + copy;
 }
 

@@ -1,8 +1,8 @@
 /* backend_cuda.cu - the layers of a decoder on a GPU, in terms of kernels.h and blas.h.
  *
  * Everything of an operation goes to the compute queue's stream in order; the function waits for that stream alone. Each link has a stream
- * of its own. Intermediate results are f32; what a product multiplies is made in the format of its weights, or f32 where the unit's math
- * says so. Like the CPU's, the unit works on as many rows at a time as its workspace holds; a sequence of more is cut by tokens.
+ * of its own. What a product multiplies is made in the format of its weights, or f32 where the unit's math says so, by the product
+ * before it if there is nothing else between them; other intermediate results are f32. Like the CPU's, the unit works on as many rows at a time as its workspace holds; a sequence of more is cut by tokens.
  */
 #include <algorithm>
 #include <cmath>
@@ -15,6 +15,7 @@
 
 extern "C" {
 #include "executor/backend_table.h"
+#include "model/device_rows.h"
 }
 
 /* Up to this many rows 4-bit weights are multiplied as they are packed, beyond it they are unpacked first. */
@@ -42,11 +43,11 @@ struct backend_state {
     struct gpu_heads heads;
     double sparsity;
     int processors;
-    int64_t q_width, kv_width, qkv_width, inner_width, out_width;
-    int64_t rows;  /* at a time */
-    char *operand; /* (rows, widest) of what is multiplied */
-    float *inner;  /* (rows, inner_width): q, k, v or the MLP's inner rows; token vectors */
-    float *out;    /* (rows, out_width) */
+    int64_t q_width, kv_width, qkv_width;
+    int64_t rows;  /* at a time: of each of the next three as device_rows.h has it */
+    char *operand; /* of what is multiplied */
+    float *inner;  /* q, k, v or the MLP's inner rows; token vectors */
+    float *out;    /* the layer's output */
     char *scratch; /* pads and pages of the operation's batch; behind them converted weights, or parts of attention */
     int64_t scratch_bytes, used;
     int32_t *pad, *page; /* in the scratch */
@@ -128,11 +129,11 @@ static enum status divide(struct backend_state *b, const struct backend_options 
 {
     const struct arch *a = o->arch;
     const int64_t widest = std::max(std::max(a->hidden, a->ffn), std::max(b->q_width, a->embed_width));
-    const int64_t element = element_bytes(operand_format(b, a->weight_format));
-    const int64_t row = widest * element + (b->inner_width + b->out_width) * (int64_t)sizeof(float);
+    const struct device_rows one = device_rows_of(a, element_bytes(operand_format(b, a->weight_format)));
+    const int64_t row = one.operand + one.inner + one.out;
     b->rows = std::min(o->rows, (o->workspace_bytes - o->unit->workspace_bytes) / row);
-    const int64_t operand = aligned(b->rows * widest * element), inner = aligned(b->rows * b->inner_width * 4),
-                  out = aligned(b->rows * b->out_width * 4);
+    const int64_t operand = aligned(b->rows * one.operand), inner = aligned(b->rows * one.inner),
+                  out = aligned(b->rows * one.out);
     b->operand = static_cast<char *>(o->workspace);
     b->inner = reinterpret_cast<float *>(b->operand + operand);
     b->out = reinterpret_cast<float *>(b->operand + operand + inner);
@@ -191,8 +192,6 @@ static enum status backend_open(struct backend_state **out, const struct backend
     b->q_width = a->heads * a->head_dim;
     b->kv_width = a->kv_heads * a->head_dim;
     b->qkv_width = b->q_width + 2 * b->kv_width;
-    b->inner_width = std::max(std::max(b->qkv_width, a->ffn), std::max(a->hidden, a->embed_width));
-    b->out_width = std::max(a->hidden, a->embed_width);
     const enum status s = open_all(b, o, err);
     if (s == STATUS_OK)
         *out = b;
@@ -293,14 +292,14 @@ static bool next_tile(const struct backend_state *b, const struct batch *batch, 
 
 /* -- products --------------------------------------------------------------------------------------------------------- */
 
-/* y (m, ldy), columns [0, rows) = x (m, cols; ldx) of format xf times w (rows, cols) of any format. */
+/* y (m, ldy) of format yf, f32 or xf: columns [0, rows) = x (m, cols; ldx) of format xf times w (rows, cols) of any format. */
 static enum status multiply(struct backend_state *b, enum format format, const char *w, int64_t rows, int64_t cols, const void *x,
-                            enum format xf, int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err)
+                            enum format xf, int64_t ldx, int64_t m, char *y, enum format yf, int64_t ldy, struct error *err)
 {
     if (format == xf)
-        return blas_product(b->blas, format, w, rows, cols, x, ldx, m, y, ldy, err);
+        return blas_product(b->blas, format, w, rows, cols, x, ldx, m, y, yf, ldy, err);
     if (format == FORMAT_Q4 && m <= Q4_FUSED_ROWS)
-        return GPU_TRY(err, gpu_product_q4(b->compute, w, rows, cols, nullptr, 0, x, xf, ldx, m, y, FORMAT_F32, ldy));
+        return GPU_TRY(err, gpu_product_q4(b->compute, w, rows, cols, nullptr, 0, x, xf, ldx, m, y, yf, ldy));
     const int64_t step = (b->scratch_bytes - b->used) / (cols * element_bytes(xf)) / Q4_GROUP * Q4_GROUP;
     char *converted = b->scratch + b->used;
     if (step == 0)
@@ -312,22 +311,29 @@ static enum status multiply(struct backend_state *b, enum format format, const c
             GPU(gpu_unpack_q4(b->compute, from, n, cols, converted, xf));
         else
             GPU(gpu_convert(b->compute, from, format, cols, n, cols, converted, xf, cols));
-        TRY(blas_product(b->blas, xf, converted, n, cols, x, ldx, m, y + at, ldy, err));
+        TRY(blas_product(b->blas, xf, converted, n, cols, x, ldx, m, y + at * element_bytes(yf), yf, ldy, err));
     }
     return STATUS_OK;
 }
 
-/* y (m, ldy) = x times the matrix of `role`, all its pieces, without its bias. */
-static enum status product(struct backend_state *b, const struct layer_weights *w, enum tensor_role role, const void *x,
-                           int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err)
+/* y (m, ldy) of format yf, f32 or the operands', = x times the matrix of `role`, all its pieces, without its bias. */
+static enum status product_in(struct backend_state *b, const struct layer_weights *w, enum tensor_role role, const void *x,
+                              int64_t ldx, int64_t m, void *y, enum format yf, int64_t ldy, struct error *err)
 {
     const struct tensor *t = layer_tensor(w->layer, role);
     for (int i = 0; i < w->n_pieces[role]; i++) {
         const struct matrix_piece *p = &w->piece[role][i];
         TRY(multiply(b, w->format, static_cast<const char *>(p->data), p->row_end - p->row_begin, t->cols, x,
-                     operand_format(b, w->format), ldx, m, y + p->row_begin - t->row_begin, ldy, err));
+                     operand_format(b, w->format), ldx, m,
+                     static_cast<char *>(y) + (p->row_begin - t->row_begin) * element_bytes(yf), yf, ldy, err));
     }
     return STATUS_OK;
+}
+
+static enum status product(struct backend_state *b, const struct layer_weights *w, enum tensor_role role, const void *x,
+                           int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err)
+{
+    return product_in(b, w, role, x, ldx, m, y, FORMAT_F32, ldy, err);
 }
 
 /* f32 rows (m, d; ld) as what `weights` are multiplied with: themselves, or their copy in the operand rows. */
@@ -542,18 +548,16 @@ static enum status near_out(struct backend_state *b, const struct layer_weights 
 
 static enum status layer_mlp(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err)
 {
+    const enum format format = operand_format(b, w->format); /* of the inner rows too */
     const int64_t ffn = b->a->ffn;
     struct tile t = first_tile(b, batch);
     b->used = 0;
     do {
         const int64_t m = tile_rows(&t);
-        const void *x;
-        int64_t ld;
         TRY(gather(b, w, batch, &t, err));
-        TRY(product(b, w, ROLE_FC1, b->operand, b->a->hidden, m, b->inner, ffn, err));
-        GPU(gpu_activate(b->compute, b->inner, FORMAT_F32, w->resident[ROLE_FC1_BIAS], b->a->activation, m, ffn));
-        TRY(as_operand(b, w->format, b->inner, ffn, m, ffn, &x, &ld, err));
-        TRY(product(b, w, ROLE_FC2, x, ld, m, b->out, b->a->hidden, err));
+        TRY(product_in(b, w, ROLE_FC1, b->operand, b->a->hidden, m, b->inner, format, ffn, err));
+        GPU(gpu_activate(b->compute, b->inner, format, w->resident[ROLE_FC1_BIAS], b->a->activation, m, ffn));
+        TRY(product(b, w, ROLE_FC2, b->inner, ffn, m, b->out, b->a->hidden, err));
         TRY(scatter(b, w, batch, &t, ROLE_FC2_BIAS, err));
     } while (next_tile(b, batch, &t));
     return end_operation(b, err);
@@ -563,7 +567,7 @@ static enum status resident_product(struct backend_state *b, const struct layer_
                                     int64_t m, float *y, struct error *err)
 {
     const struct tensor *t = layer_tensor(w->layer, role);
-    return blas_product(b->blas, FORMAT_F32, w->resident[role], t->rows, t->cols, x, t->cols, m, y, t->rows, err);
+    return blas_product(b->blas, FORMAT_F32, w->resident[role], t->rows, t->cols, x, t->cols, m, y, FORMAT_F32, t->rows, err);
 }
 
 /* The hidden states of sequences [begin, end) at `position`, normed and projected as the head wants them: f32 rows, *x says where. */

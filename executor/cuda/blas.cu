@@ -67,15 +67,20 @@ void blas_close(struct blas *b)
     delete b;
 }
 
+static int type_of(enum format format)
+{
+    return format == FORMAT_F32 ? CUBLAS_TYPE_F32 : format == FORMAT_F16 ? CUBLAS_TYPE_F16 : CUBLAS_TYPE_BF16;
+}
+
 enum status blas_product(struct blas *b, enum format format, const void *w, int64_t rows, int64_t cols, const void *x,
-                         int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err)
+                         int64_t ldx, int64_t m, void *y, enum format y_format, int64_t ldy, struct error *err)
 {
     const float one = 1, zero = 0;
-    const int type = format == FORMAT_F32 ? CUBLAS_TYPE_F32 : format == FORMAT_F16 ? CUBLAS_TYPE_F16 : CUBLAS_TYPE_BF16;
+    const int type = type_of(format);
     if (rows == 0 || m == 0)
         return STATUS_OK;
     /* Row-major w is column-major (cols, rows), x is (cols, m) and y (rows, m): y = w^T x. */
     return BLAS_TRY(b, err,
                     gemm(b->handle, CUBLAS_OP_T, CUBLAS_OP_N, (int)rows, (int)m, (int)cols, &one, w, type, (int)cols, x, type,
-                         (int)ldx, &zero, y, CUBLAS_TYPE_F32, (int)ldy, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                         (int)ldx, &zero, y, type_of(y_format), (int)ldy, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }

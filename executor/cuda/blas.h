@@ -11,9 +11,9 @@ struct blas;
 enum status blas_open(struct blas **out, gpu_stream s, void *workspace, int64_t bytes, struct error *err);
 void blas_close(struct blas *b); /* NULL is fine */
 
-/* Reference: ref_linear. y (m, ldy) f32, columns [0, rows) = x (m, cols; leading dimension ldx) times w (rows, cols), both in `format`:
- * F32, F16 or BF16. Accumulated in f32, without TF32. */
+/* Reference: ref_linear. y (m, ldy), columns [0, rows) = x (m, cols; leading dimension ldx) times w (rows, cols), both in `format`:
+ * F32, F16 or BF16; y in f32 or in the same. Accumulated in f32, without TF32. */
 enum status blas_product(struct blas *b, enum format format, const void *w, int64_t rows, int64_t cols, const void *x,
-                         int64_t ldx, int64_t m, float *y, int64_t ldy, struct error *err);
+                         int64_t ldx, int64_t m, void *y, enum format y_format, int64_t ldy, struct error *err);
 
 #endif

@@ -438,7 +438,9 @@ enum status gpu_bench_product(struct gpu_bench *b, const struct gpu_product *p, 
             done = GPU_TRY(err, gpu_unpack_q4(b->stream[0], w, p->rows, p->cols, b->unpacked, dense));
             w = b->unpacked;
         }
-        return done == STATUS_OK ? blas_product(b->blas, dense, w, p->rows, p->cols, b->x, p->cols, p->m, y, p->rows, err) : done;
+        return done == STATUS_OK
+                   ? blas_product(b->blas, dense, w, p->rows, p->cols, b->x, p->cols, p->m, y, FORMAT_F32, p->rows, err)
+                   : done;
     };
     return time_calls(b, call, seconds, err);
 }

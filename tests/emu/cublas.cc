@@ -128,6 +128,26 @@ void multiply(const product &p)
         abort(); /* it has nowhere to report to */
 }
 
+/* The same, rounded into a C of 16 bits. */
+void multiply_into(const product &p, void *c, int type)
+{
+    std::vector<float> sums((size_t)p.m * p.n);
+    product wide = p;
+    if (p.beta != 0)
+        sums = widened(c, type, p.m, p.n, p.ldc);
+    wide.c = sums.data();
+    wide.ldc = p.m;
+    multiply(wide);
+    for (int64_t j = 0; j < p.n; j++)
+        for (int64_t i = 0; i < p.m; i++) {
+            const float x = sums[(size_t)(j * p.m + i)];
+            if (type == CUBLAS_TYPE_F16)
+                static_cast<__half *>(c)[j * p.ldc + i] = __float2half_rn(x);
+            else
+                static_cast<__nv_bfloat16 *>(c)[j * p.ldc + i] = __float2bfloat16_rn(x);
+        }
+}
+
 int gemm(void *h, int op_a, int op_b, int m, int n, int k, const void *alpha, const void *a, int a_type, int lda, const void *b,
          int b_type, int ldb, const void *beta, void *c, int c_type, int ldc, int compute, int)
 {
@@ -150,11 +170,12 @@ int gemm(void *h, int op_a, int op_b, int m, int n, int k, const void *alpha, co
     if (m < 0 || n < 0 || k < 0 || lda < std::max(1, p.a_transposed ? k : m) || ldb < std::max(1, p.b_transposed ? n : k) ||
         ldc < std::max(1, m))
         return INVALID_VALUE;
-    if (a_type != b_type || c_type != CUBLAS_TYPE_F32 || compute != CUBLAS_COMPUTE_32F)
+    if (a_type != b_type || (c_type != CUBLAS_TYPE_F32 && c_type != a_type) || compute != CUBLAS_COMPUTE_32F)
         return NOT_SUPPORTED;
     if (m == 0 || n == 0)
         return CUBLAS_STATUS_SUCCESS;
-    const bool issued = emu::host_work([p] { multiply(p); }, static_cast<handle *>(h)->stream) == cudaSuccess;
+    const auto work = [=] { c_type == CUBLAS_TYPE_F32 ? multiply(p) : multiply_into(p, c, c_type); };
+    const bool issued = emu::host_work(work, static_cast<handle *>(h)->stream) == cudaSuccess;
     return issued ? (int)CUBLAS_STATUS_SUCCESS : EXECUTION_FAILED;
 }
 

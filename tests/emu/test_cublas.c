@@ -9,10 +9,14 @@
 
 static const int TYPES[] = {CUBLAS_TYPE_F32, CUBLAS_TYPE_F16, CUBLAS_TYPE_BF16};
 static const enum format FORMATS[] = {FORMAT_F32, FORMAT_F16, FORMAT_BF16};
+/* half a unit in the last place, relative, and the smallest step below the normal numbers */
+static const double ROUNDING[] = {0x1p-24, 0x1p-11, 0x1p-8}, SMALLEST[] = {0, 0x1p-25, 0x1p-134};
+
+static cudaStream_t stream; /* of the products, and of the copies before them: it does not wait for the default one */
 
 struct call {
-    int type; /* index into TYPES */
-    bool a_transposed, b_transposed;
+    int type;                                /* index into TYPES */
+    bool a_transposed, b_transposed, narrow; /* narrow: C is of that type too, else f32 */
     int m, n, k, lda, ldb, ldc;
     float alpha, beta;
 };
@@ -31,7 +35,8 @@ static void to_device(struct matrix *x, enum format format)
     from_f32(format, x->value, n, stored);
     to_f32(format, stored, n, x->value);
     cr_assert_eq(cudaMalloc(&x->device, (size_t)bytes + 1), 0);
-    cr_assert_eq(cudaMemcpy(x->device, stored, (size_t)bytes, cudaMemcpyDefault), 0);
+    cr_assert_eq(cudaMemcpyAsync(x->device, stored, (size_t)bytes, cudaMemcpyHostToDevice, stream), 0);
+    cr_assert_eq(cudaStreamSynchronize(stream), 0);
     free(stored);
 }
 
@@ -56,11 +61,11 @@ static int run(const struct cublas *lib, void *handle, const struct call *t, con
 {
     return lib->gemm(handle, t->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, t->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, t->m, t->n,
                      t->k, &t->alpha, a->device, TYPES[t->type], t->lda, b->device, TYPES[t->type], t->ldb, &t->beta, c->device,
-                     CUBLAS_TYPE_F32, t->ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+                     t->narrow ? TYPES[t->type] : CUBLAS_TYPE_F32, t->ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
 }
 
 /* The oracle, in double. A sum of k products in f32, in any order, is off by at most k units of rounding times the sum of their magnitudes;
- * three more for alpha, beta and the addition. A unit is 2^-23: tensor cores cut off where others round. */
+ * three more for alpha, beta and the addition. A unit is 2^-23: tensor cores cut off where others round. A narrow C is rounded once more. */
 static void check_element(const struct call *t, const struct matrix *a, const struct matrix *b, const struct matrix *c, int i,
                           int j, double found)
 {
@@ -72,22 +77,26 @@ static void check_element(const struct call *t, const struct matrix *a, const st
         magnitude += fabs(x * y);
     }
     const double before = t->beta == 0 ? 0 : t->beta * (double)c->value[j * c->ld + i], want = t->alpha * sum + before;
-    cr_assert_leq(fabs(found - want), (t->k + 3) * 0x1p-23 * (fabs(t->alpha) * magnitude + fabs(before)),
-                  "%s, %c%c, %d x %d x %d, beta %g: (%d, %d) is %.9g, expected %.9g", format_name(FORMATS[t->type]),
-                  t->a_transposed ? 'T' : 'N', t->b_transposed ? 'T' : 'N', t->m, t->n, t->k, t->beta, i, j, found, want);
+    const double error = (t->k + 3) * 0x1p-23 * (fabs(t->alpha) * magnitude + fabs(before));
+    const double last = t->narrow ? ROUNDING[t->type] * (fabs(want) + error) + SMALLEST[t->type] : 0;
+    cr_assert_leq(fabs(found - want), error + last, "%s, %c%c, %d x %d x %d, beta %g: (%d, %d) is %.9g, expected %.9g",
+                  format_name(FORMATS[t->type]), t->a_transposed ? 'T' : 'N', t->b_transposed ? 'T' : 'N', t->m, t->n, t->k,
+                  t->beta, i, j, found, want);
 }
 
-static void check(const struct cublas *lib, void *handle, cudaStream_t stream, const struct call *t, uint64_t *seed)
+static void check(const struct cublas *lib, void *handle, const struct call *t, uint64_t *seed)
 {
-    const enum format format = FORMATS[t->type];
+    const enum format format = FORMATS[t->type], c_format = t->narrow ? format : FORMAT_F32;
     struct matrix a = matrix_new(t->a_transposed ? t->k : t->m, t->a_transposed ? t->m : t->k, t->lda, true, format, seed),
                   b = matrix_new(t->b_transposed ? t->n : t->k, t->b_transposed ? t->k : t->n, t->ldb, true, format, seed),
-                  c = matrix_new(t->m, t->n, t->ldc, t->beta != 0, FORMAT_F32, seed); /* beta 0: C is not read */
+                  c = matrix_new(t->m, t->n, t->ldc, t->beta != 0, c_format, seed); /* beta 0: C is not read */
     const int64_t n = (int64_t)t->ldc * t->n;
     float *found = malloc((size_t)n * sizeof *found + 1);
+    void *stored = malloc((size_t)n * sizeof *found + 1);
     cr_assert_eq(run(lib, handle, t, &a, &b, &c), CUBLAS_STATUS_SUCCESS);
     cr_assert_eq(cudaStreamSynchronize(stream), 0);
-    cr_assert_eq(cudaMemcpy(found, c.device, (size_t)n * sizeof *found, cudaMemcpyDefault), 0);
+    cr_assert_eq(cudaMemcpy(stored, c.device, (size_t)format_matrix_bytes(c_format, 1, n), cudaMemcpyDefault), 0);
+    to_f32(c_format, stored, n, found);
     for (int64_t at = 0; at < n; at++)
         if (at % t->ldc < t->m)
             check_element(t, &a, &b, &c, (int)(at % t->ldc), (int)(at / t->ldc), found[at]);
@@ -97,6 +106,7 @@ static void check(const struct cublas *lib, void *handle, cudaStream_t stream, c
     matrix_free(&b);
     matrix_free(&c);
     free(found);
+    free(stored);
 }
 
 static struct call any_call(int i, uint64_t *seed)
@@ -105,6 +115,7 @@ static struct call any_call(int i, uint64_t *seed)
     struct call t = {.type = i % 3,
                      .a_transposed = i / 3 % 2,
                      .b_transposed = i / 6 % 2,
+                     .narrow = i / 36 % 2,
                      .m = (int)random_in(seed, 1, 40),
                      .n = (int)random_in(seed, 1, 40),
                      .k = i % 7 ? (int)random_in(seed, 1, 150) : 1,
@@ -116,26 +127,25 @@ static struct call any_call(int i, uint64_t *seed)
     return t;
 }
 
-static void *open_library(struct cublas *lib, cudaStream_t *stream)
+static void *open_library(struct cublas *lib)
 {
     struct error err = {0};
     void *handle;
     cr_assert_eq(cublas_load(lib, &err), STATUS_OK, "%s", err.text);
-    cr_assert_eq(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), 0);
+    cr_assert_eq(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), 0);
     cr_assert_eq(lib->create(&handle), CUBLAS_STATUS_SUCCESS);
-    cr_assert_eq(lib->set_stream(handle, *stream), CUBLAS_STATUS_SUCCESS);
+    cr_assert_eq(lib->set_stream(handle, stream), CUBLAS_STATUS_SUCCESS);
     return handle;
 }
 
 Test(cublas, every_transpose_type_and_beta_is_the_loop)
 {
     struct cublas lib;
-    cudaStream_t stream;
     uint64_t seed = test_seed("cublas");
-    void *handle = open_library(&lib, &stream);
-    for (int i = 0; i < 144; i++) { /* four of each type, transposes and beta */
+    void *handle = open_library(&lib);
+    for (int i = 0; i < 144; i++) { /* two of each type, transposes, beta and type of C */
         const struct call t = any_call(i, &seed);
-        check(&lib, handle, stream, &t, &seed);
+        check(&lib, handle, &t, &seed);
     }
     lib.destroy(handle);
     cudaStreamDestroy(stream);
@@ -144,12 +154,11 @@ Test(cublas, every_transpose_type_and_beta_is_the_loop)
 Test(cublas, a_sum_of_nothing_is_beta_times_c)
 {
     struct cublas lib;
-    cudaStream_t stream;
     uint64_t seed = test_seed("empty");
-    void *handle = open_library(&lib, &stream);
+    void *handle = open_library(&lib);
     for (int i = 0; i < 3; i++) {
         const struct call t = {.type = i, .m = 5, .n = 3, .k = 0, .lda = 5, .ldb = 1, .ldc = 7, .alpha = 1, .beta = (float)i / 2};
-        check(&lib, handle, stream, &t, &seed);
+        check(&lib, handle, &t, &seed);
     }
     lib.destroy(handle);
     cudaStreamDestroy(stream);
@@ -158,9 +167,8 @@ Test(cublas, a_sum_of_nothing_is_beta_times_c)
 Test(cublas, a_leading_dimension_too_small_is_refused)
 {
     struct cublas lib;
-    cudaStream_t stream;
     struct matrix none = {0};
-    void *handle = open_library(&lib, &stream);
+    void *handle = open_library(&lib);
     for (int which = 0; which < 3; which++) {
         const struct call t = {.m = 8, .n = 8, .k = 8, .lda = 8 - (which == 0), .ldb = 8 - (which == 1), .ldc = 8 - (which == 2)};
         const int status = run(&lib, handle, &t, &none, &none, &none);

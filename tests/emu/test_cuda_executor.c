@@ -166,3 +166,31 @@ Test(cuda_executor, too_little_memory_says_how_much_was_asked_for)
     cr_assert(strstr(err.text, "cudaHostAlloc of "), "%s", err.text);
     fixture_free(&f);
 }
+
+/* -- what is planned and what is used ------------------------------------------------------------------------------------ */
+
+/* The workspace that is planned for f16 holds all rows of a batch, so a layer takes its kernels once: attention a norm, three biases, a store,
+ * attention, a conversion and an addition; the MLP a norm, an activation and an addition; the embedding one; the head for each position that
+ * it scores a conversion before and after a norm; and the choice of tokens one. Products are cuBLAS's. */
+Test(cuda_executor, the_planned_workspace_holds_the_rows_of_a_batch)
+{
+    struct fixture f;
+    struct outcome o;
+    struct error err = {0};
+    const struct placed *c = &PLACED[9]; /* all on the device, a batch of all prompts */
+    int64_t step = 1, head = 0;          /* the choice of tokens */
+    struct hardware hw = machine_of(c, "f16", ballast_backend.backend);
+    hw.compute[0].activation = FORMAT_F16;
+    struct policy p = placed_policy(c, &hw);
+    fixture_load(&f, MODELS[0]);
+    for (int i = 0; i < f.arch.n_layers; i++) {
+        const enum layer_kind kind = f.arch.layer[i].kind;
+        step += kind == LAYER_EMBED ? 1 : kind == LAYER_ATTENTION ? 8 : kind == LAYER_MLP ? 3 : 0;
+        head += kind == LAYER_HEAD ? 3 : 0;
+    }
+    const int64_t before = emu_launches();
+    cr_assert_eq(run_fixture(&f, &hw, &p, gpu(EMU_EAGER), &o, NULL, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(emu_launches() - before, f.new_tokens * step + (12 + f.new_tokens - 1) * head); /* prompts of 12 */
+    free_outcome(&o);
+    fixture_free(&f);
+}
