@@ -1,5 +1,5 @@
 /* The executor against the reference implementation: the same tokens for every placement, schedule and batch split, and logits of every
- * position within 1e-4 in f32. */
+ * position within the bound that tests/exact_model.h derives for f32. */
 #include "model/in_use.h"
 #include "tests/executor_cases.h"
 

@@ -265,6 +265,7 @@ void emu_reset(void)
     device_limit = pinned_limit = MEMORY_BYTES;
     driver_version = CUDART_VERSION;
     device_count = 1;
+    capability = 8;
     calls = fail_call = 0;
     closed = false;
     last_error = cudaSuccess;

@@ -1,5 +1,5 @@
-/* test_cuda_executor.c - the executor with the GPU's backend, emulated: the tokens and logits of the reference in every placement that has a
- * device, the streams in any order that they allow, and no byte of device memory touched by the host. */
+/* test_cuda_executor.c - the executor with the GPU's backend, emulated, in f32 (test_cuda_bounds.c: in 16 and 4 bits): the tokens and logits of the
+ * reference in every placement that has a device, the streams in any order that they allow, and no byte of device memory touched by the host. */
 #include "executor/backend_table.h"
 #include "tests/emu/emu.h"
 #include "tests/executor_cases.h"
@@ -33,19 +33,6 @@ Test(cuda_executor, untied_without_biases_is_the_reference_for_every_placement)
     every_placement(MODELS[4], gpu(EMU_EAGER));
 }
 
-Test(cuda_executor, packed_weights_give_the_same_tokens_everywhere)
-{
-    same_everywhere("f32", FORMAT_F32, 4, 16, 1, gpu(EMU_SEEDED));
-}
-Test(cuda_executor, a_packed_cache_gives_the_same_tokens_everywhere)
-{
-    same_everywhere("f32", FORMAT_F32, 16, 4, 1, gpu(EMU_SEEDED));
-}
-Test(cuda_executor, f16_gives_the_same_tokens_everywhere)
-{
-    same_everywhere("f16", FORMAT_F16, 16, 16, 1, gpu(EMU_SEEDED));
-}
-
 Test(cuda_executor, sparse_attention_is_the_reference_for_every_placement_in_place)
 {
     every_placement_as("opt-tiny-pre", "sparse", gpu(EMU_SEEDED));
@@ -54,32 +41,6 @@ Test(cuda_executor, sparse_attention_is_the_reference_for_every_placement_in_pla
 Test(cuda_executor, sparse_attention_over_a_packed_cache_gives_the_same_tokens_everywhere)
 {
     same_everywhere("f32", FORMAT_F32, 16, 4, 0.3, gpu(EMU_SEEDED));
-}
-
-/* Turing has no products in bf16: they are made in f32, as where the unit's math says f32, and so are their logits. */
-static double worst_in_16_bits(const char *model)
-{
-    struct fixture f;
-    struct outcome o;
-    struct error err = {0};
-    const struct placed *c = &PLACED[9];
-    struct hardware hw = machine_of(c, "f16", ballast_backend.backend);
-    struct policy p = placed_policy(c, &hw);
-    fixture_load(&f, model);
-    cr_assert_eq(run_fixture(&f, &hw, &p, gpu(EMU_EAGER), &o, NULL, &err), STATUS_OK, "%s", err.text);
-    free_outcome(&o);
-    fixture_free(&f);
-    return o.worst;
-}
-
-Test(cuda_executor, bf16_weights_are_multiplied_in_f32_where_there_is_no_bf16)
-{
-    const double ampere = worst_in_16_bits("opt-tiny-bf16");
-    emu_capability(7);
-    const double turing = worst_in_16_bits("opt-tiny-bf16");
-    emu_capability(8);
-    printf("logits are off by %g in bf16, %g in f32\n", ampere, turing);
-    cr_assert_gt(ampere, turing);
 }
 
 Test(cuda_executor, sampled_tokens_are_those_of_their_logits)
