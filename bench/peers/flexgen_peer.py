@@ -5,6 +5,9 @@ Calls what flexgen.flex_opt's own main does, less its tokenizer, which would be 
 all 1, as in its own benchmarks.
 """
 import argparse
+import os
+import sys
+import traceback
 
 
 def parse():
@@ -17,6 +20,8 @@ def parse():
     parser.add_argument("--gen", type=int, default=32)
     parser.add_argument("--compress-weight", action="store_true")
     parser.add_argument("--compress-cache", action="store_true")
+    parser.add_argument("--cpu-cache-compute", action="store_true")
+    parser.add_argument("--no-overlap", dest="overlap", action="store_false")
     parser.add_argument("--gpu-bytes", type=int, required=True, help="of the device's memory: the allocator refuses more")
     parser.add_argument("--offload-dir", required=True)
     return parser.parse_args()
@@ -29,9 +34,9 @@ def policy(args):
     def groups(dim):
         return CompressionConfig(num_bits=4, group_size=64, group_dim=dim, symmetric=False)
 
-    return Policy(args.gpu_batch_size, args.num_gpu_batches, *args.percent, overlap=True, sep_layer=True, pin_weight=True,
-                  cpu_cache_compute=False, attn_sparsity=1.0, compress_weight=args.compress_weight, comp_weight_config=groups(0),
-                  compress_cache=args.compress_cache, comp_cache_config=groups(2))
+    return Policy(args.gpu_batch_size, args.num_gpu_batches, *args.percent, overlap=args.overlap, sep_layer=True, pin_weight=True,
+                  cpu_cache_compute=args.cpu_cache_compute, attn_sparsity=1.0, compress_weight=args.compress_weight,
+                  comp_weight_config=groups(0), compress_cache=args.compress_cache, comp_cache_config=groups(2))
 
 
 def generate(args):
@@ -42,11 +47,11 @@ def generate(args):
     from flexgen.timer import timers
     from flexgen.utils import ExecutionEnv
 
-    torch.cuda.set_per_process_memory_fraction(args.gpu_bytes / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, args.gpu_bytes / torch.cuda.get_device_properties(0).total_memory))
     env = ExecutionEnv.create(args.offload_dir)
-    model = OptLM(get_opt_config(args.model), env, DUMMY_WEIGHT, policy(args))
     prompts = np.random.default_rng(0).integers(4, 50000, (args.gpu_batch_size * args.num_gpu_batches, args.prompt))
-    try:
+    try:  # its copy threads would keep the process alive after a failure
+        model = OptLM(get_opt_config(args.model), env, DUMMY_WEIGHT, policy(args))
         model.generate(prompts[:, :32].tolist(), max_new_tokens=1)
         timers("generate").reset()
         model.generate(prompts.tolist(), max_new_tokens=args.gen)
@@ -57,7 +62,12 @@ def generate(args):
 
 def main():
     args = parse()
-    costs, peak = generate(args)
+    try:
+        costs, peak = generate(args)
+    except Exception as e:  # the last line says why; a half-made OptLM complains of itself when it goes
+        traceback.print_exc()
+        print(f"flexgen_peer: {type(e).__name__}: {' '.join(str(e).split())}", file=sys.stderr, flush=True)
+        os._exit(3)
     print(f"{costs[0]:.6f},{sum(costs[1:]):.6f},{peak}")
 
 
