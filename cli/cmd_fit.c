@@ -158,7 +158,7 @@ static enum status save(struct calibration *c, const struct options *o, struct e
 {
     char source[400];
     snprintf(source, sizeof source, "ballast fit: %d trace(s) of %s, from profile %s", c->n_fitted, o->model, o->hardware);
-    if (strcmp(c->fitted.estimate, "measured") != 0) {
+    if (strcmp(c->fitted.estimate, "datasheet") == 0) {
         snprintf(c->fitted.estimate, sizeof c->fitted.estimate, "mixed");
     }
     return hardware_save(&c->fitted, o->file, source, err);

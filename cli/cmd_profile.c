@@ -93,6 +93,9 @@ static void print_summary(const struct hardware *hw, const struct profile_option
            units_format(steady->disk_read.high, UNIT_BYTES_PER_S, b, sizeof b));
     printf(", products %s to %s\n", units_format(steady->product.low, UNIT_FLOPS_PER_S, a, sizeof a),
            units_format(steady->product.high, UNIT_FLOPS_PER_S, b, sizeof b));
+    if (hardware_is_emulated(hw)) {
+        printf("an emulated GPU: no rate of it means anything\n");
+    }
     printf("profile written to %s\n", path);
 }
 
@@ -150,7 +153,8 @@ static enum status profile(const struct options *o, struct error *err)
     if (status == STATUS_OK) {
         status = profile_measure(&hw, &p, err);
     }
-    snprintf(source, sizeof source, "measured by ballast profile on %s%s", gpu, cpu_describe(cpu, sizeof cpu));
+    snprintf(source, sizeof source, "%s by ballast profile on %s%s", status == STATUS_OK && p.gpu ? hw.estimate : "measured", gpu,
+             cpu_describe(cpu, sizeof cpu));
     if (status == STATUS_OK) {
         status = hardware_save(&hw, o->file, source, err);
     }

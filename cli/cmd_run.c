@@ -10,6 +10,7 @@
 #include "cli/progress.h"
 #include "cli/setting.h"
 #include "executor/backend_table.h"
+#include "executor/gpu_tools.h"
 #include "executor/prompts.h"
 #include "executor/run.h"
 #include "executor/safetensors.h"
@@ -283,9 +284,9 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     table_free(&t);
     if (status == STATUS_OK && r->o->format == OUTPUT_MD) {
         char bar[64];
-        fprintf(out,
-                "\nA measurement. Predicted %.4g tok/s%s, measured %.4g tok/s (%+.1f %%). Placed as planned, byte for byte.\n",
-                predicted, setting_bar(r->s, bar, sizeof bar), p.throughput_tok_s, 100 * (predicted / p.throughput_tok_s - 1));
+        fprintf(out, "\n%s. Predicted %.4g tok/s%s, measured %.4g tok/s (%+.1f %%). Placed as planned, byte for byte.\n",
+                hardware_is_emulated(&r->s->hardware) ? "An emulated GPU, not a measurement" : "A measurement", predicted,
+                setting_bar(r->s, bar, sizeof bar), p.throughput_tok_s, 100 * (predicted / p.throughput_tok_s - 1));
         setting_explain(r->s, &p, out);
     }
     return status;
@@ -308,10 +309,27 @@ static enum status print(struct run *r, struct error *err)
     return status == STATUS_OK ? print_table(r, r->o->prompts ? stderr : stdout, err) : status;
 }
 
+/* On the emulation of a GPU nothing is measured, whatever the profile is. */
+static enum status note_emulation(struct run *r, struct error *err)
+{
+    const struct gpu_tools *tools;
+    struct gpu_description d;
+    enum status status = r->backend == &backend_cpu ? STATUS_OK : gpu_tools_load(&tools, err);
+    if (status == STATUS_OK && r->backend != &backend_cpu) {
+        status = tools->describe(0, &d, err);
+    }
+    if (status == STATUS_OK && r->backend != &backend_cpu && gpu_is_emulated(&d)) {
+        snprintf(r->s->hardware.estimate, sizeof r->s->hardware.estimate, "emulated");
+    }
+    return status;
+}
+
 /* A profile of another machine predicts that machine, not this run; nor does the processor stand for a GPU. */
 static void warn_foreign(const struct setting *s, const struct backend *backend)
 {
-    if (strcmp(s->hardware.estimate, "measured") != 0)
+    if (hardware_is_emulated(&s->hardware))
+        fprintf(stderr, "ballast: run: an emulated GPU: no time of this run is a measurement\n");
+    else if (strcmp(s->hardware.estimate, "measured") != 0)
         fprintf(stderr, "ballast: run: profile %s is not a measurement of this machine: its prediction will not hold here\n",
                 s->hardware.name);
     if (s->hardware.tier[0].kind == TIER_DEVICE && backend == &backend_cpu)
@@ -323,6 +341,9 @@ static enum status run(struct run *r, struct error *err)
     enum status status = setting_open(r->s, r->o, err);
     if (status == STATUS_OK) {
         status = find_backend(r, &r->backend, err);
+    }
+    if (status == STATUS_OK) {
+        status = note_emulation(r, err);
     }
     if (status == STATUS_OK) {
         warn_foreign(r->s, r->backend);

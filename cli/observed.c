@@ -16,8 +16,9 @@
 static enum status check_origin(const struct observed *b, const struct trace *t, struct error *err)
 {
     if (t->origin != TRACE_MEASURED) {
-        return error_set(err, STATUS_INVALID,
-                         "%s: expected a measured trace, found a simulated one: it would give the profile back", b->path);
+        return error_set(err, STATUS_INVALID, "%s: expected a measured trace, found one that is %s%s", b->path,
+                         trace_origin_name(t->origin),
+                         t->origin == TRACE_SIMULATED ? ": it would give the profile back" : ": its times mean nothing");
     }
     if (t->n_events == 0) {
         return error_set(err, STATUS_INVALID, "%s: expected operations, found none", b->path);

@@ -33,6 +33,12 @@ struct gpu_description {
     struct gpu_pcie pcie;
 };
 
+/* Compute capability 0 is the host emulation's (tests/emu), which no GPU has. */
+static inline bool gpu_is_emulated(const struct gpu_description *d)
+{
+    return d->compute.major == 0;
+}
+
 struct gpu_system {
     int devices;
     char driver[32];                   /* "580.65.06"; empty: not known */

@@ -15,7 +15,7 @@ struct size {
 };
 /* A layer of OPT-6.7B; copies up to 256 MiB, and operands far beyond any cache. */
 static const struct size FULL = {4096, 4096, PROFILE_NUMBERS_BYTES, 2LL << 30, 3};
-/* For the emulation, which has no compute capability: enough to see that everything is asked for. */
+/* For the emulation: enough to see that everything is asked for. */
 static const struct size SMALL = {64, 128, 1 << 20, 4 << 20, 1};
 
 struct profile_gpu {
@@ -37,7 +37,7 @@ enum status profile_gpu_open(struct profile_gpu **out, const struct profile_opti
     g->tools = o->gpu;
     g->out = o->gpu_rates;
     enum status s = g->tools->describe(0, &g->device, err);
-    g->size = g->device.compute.major > 0 ? FULL : SMALL;
+    g->size = gpu_is_emulated(&g->device) ? SMALL : FULL;
     struct gpu_bench_options bo = {.host_bytes = g->size.host_bytes,
                                    .upload_bytes = UPLOAD_BYTES,
                                    .device_bytes = g->size.device_bytes,
@@ -248,6 +248,8 @@ void profile_gpu_finish(struct profile_gpu *g, struct hardware *hw)
     struct compute *unit = &hw->compute[0];
     snprintf(unit->name, sizeof unit->name, "gpu");
     snprintf(unit->math, sizeof unit->math, "f16");
+    if (gpu_is_emulated(&g->device))
+        snprintf(hw->estimate, sizeof hw->estimate, "emulated");
     hw->tier[0].capacity_bytes = g->device.free_bytes / 20 * 19; /* contexts and libraries take memory of their own */
     unit->activation = FORMAT_F16;
     unit->workspace_bytes = 256LL << 20;

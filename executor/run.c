@@ -541,7 +541,7 @@ enum status runner_generate(struct runner *r, const struct prompt *prompts, int6
     enum status s = fill_block(r, prompts, n, err);
     r->first = first;
     if (trace)
-        trace_describe(trace, TRACE_MEASURED, &r->o.setting);
+        trace_describe(trace, hardware_is_emulated(r->o.setting.hardware) ? TRACE_EMULATED : TRACE_MEASURED, &r->o.setting);
     if (s == STATUS_OK)
         s = engine_run(&r->schedule, resource_count(r->o.setting.hardware), &work, r->o.n_stop ? &r->stop : NULL, trace, err);
     if (s == STATUS_OK)

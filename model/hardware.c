@@ -88,6 +88,11 @@ int hardware_tier(const struct hardware *hw, const char *name)
     return -1;
 }
 
+bool hardware_is_emulated(const struct hardware *hw)
+{
+    return strcmp(hw->estimate, "emulated") == 0;
+}
+
 bool hardware_waits(const struct hardware *hw)
 {
     return hw->runtime.staging_bytes_per_s.n > 0;

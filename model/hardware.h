@@ -89,7 +89,8 @@ struct runtime {
 
 struct hardware {
     char name[64];
-    char estimate[16]; /* "measured", "mixed" or "datasheet" */
+    char
+        estimate[16]; /* "measured", "mixed", "datasheet", or "emulated": of a GPU that the CPU plays, whose times mean nothing */
     int n_tiers;
     struct tier tier[TIERS_MAX];
     struct link link[TIERS_MAX - 1];
@@ -108,6 +109,7 @@ enum status hardware_parse(struct hardware *hw, const char *path, const char *te
 enum status hardware_save(const struct hardware *hw, const char *path, const char *source, struct error *err);
 int hardware_tier(const struct hardware *hw, const char *name); /* index, or -1 */
 bool hardware_waits(const struct hardware *hw);                 /* it describes a program that waits at every turn */
+bool hardware_is_emulated(const struct hardware *hw);           /* its estimate */
 
 int resource_link_read(int link);
 int resource_link_write(int link);

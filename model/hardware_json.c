@@ -10,7 +10,7 @@
 #define THREADS_MAX    65536
 
 static const char *const kind_names[] = {[TIER_DEVICE] = "device", [TIER_HOST] = "host", [TIER_DISK] = "disk", NULL};
-static const char *const estimate_names[] = {"measured", "mixed", "datasheet", NULL};
+static const char *const estimate_names[] = {"measured", "mixed", "datasheet", "emulated", NULL};
 static const char *const activation_names[] = {"f32", "f16", NULL};
 static const char *const math_names[] = {"f32", "bf16", "f16", NULL};
 

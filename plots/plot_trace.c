@@ -12,7 +12,7 @@ static const char *base_name(const char *path)
 
 static const char *role_of(const struct trace *t)
 {
-    return t->origin == TRACE_SIMULATED ? "predicted" : "measured";
+    return t->origin == TRACE_SIMULATED ? "predicted" : trace_origin_name(t->origin);
 }
 
 enum status trace_pair_load(struct trace_pair *p, const char *csv_path, const char *second_csv, struct error *err)

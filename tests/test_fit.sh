@@ -136,7 +136,7 @@ bad "a bound of no rate" 1 "expected a rate of box such as disk->ram\.rate, foun
 bad "a bound without a range" 1 'expected RATE=LOW-HIGH' "${traces[@]}" "${fit[@]}" --bound "disk->ram.rate=2"
 bad "a bound in another unit" 1 'expected two factors above 0, or a rate' "${traces[@]}" "${fit[@]}" --bound "disk->ram.rate=1s-2s"
 bad "a bound that leaves the profile out" 1 "around the profile's value, found factors 2 to 3" "${traces[@]}" "${fit[@]}" --bound "disk->ram.rate=2-3"
-bad "a simulated trace" 1 'expected a measured trace, found a simulated one' "$work/simulated.csv" "${fit[@]}"
+bad "a simulated trace" 1 'expected a measured trace, found one that is simulated: it would' "$work/simulated.csv" "${fit[@]}"
 bad "a trace of another model" 1 'expected a trace of model opt-350m, found opt-125m' "$work/a.csv" -m opt-350m -H $machine -o "$work/out.json"
 sed 's/^# machine: box/# machine: bag/' "$work/a.csv" >"$work/bag.csv"
 bad "a trace of another machine" 1 'expected a trace of machine box, found bag' "$work/bag.csv" "${fit[@]}"

@@ -141,7 +141,7 @@ static const struct edit edits[] = {
      "box.json:2: key 'name': expected a name of a-z, 0-9, '_' and '-', found \"my box\""},
     {"\"name\": \"box\"", "\"name\": \"\"", "box.json:2: key 'name': expected a name, found the empty text"},
     {"\"measured\"", "\"guessed\"",
-     "box.json:2: key 'estimate': expected one of \"measured\", \"mixed\", \"datasheet\", found \"guessed\""},
+     "box.json:2: key 'estimate': expected one of \"measured\", \"mixed\", \"datasheet\", \"emulated\", found \"guessed\""},
     {"\"estimate\"", "\"estimation\": 1, \"estimate\"",
      "box.json:2: key 'estimation': expected only the keys ballast_hardware, name, estimate, tiers, links, compute, "
      "runtime, contention; found the unknown key 'estimation'"},

@@ -136,7 +136,7 @@ static struct hardware random_hardware(void)
 {
     struct hardware hw = {.n_tiers = 2 + below(TIERS_MAX - 1)};
     snprintf(hw.name, sizeof hw.name, "random-%d", below(1000));
-    snprintf(hw.estimate, sizeof hw.estimate, "%s", (const char *[]){"measured", "mixed", "datasheet"}[below(3)]);
+    snprintf(hw.estimate, sizeof hw.estimate, "%s", (const char *[]){"measured", "mixed", "datasheet", "emulated"}[below(4)]);
     for (int i = 0; i < hw.n_tiers; i++) {
         snprintf(hw.tier[i].name, sizeof hw.tier[i].name, "tier%d", i);
         hw.tier[i].kind = i + 1 == hw.n_tiers ? TIER_DISK : i == 0 && below(2) ? TIER_DEVICE : TIER_HOST;

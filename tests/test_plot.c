@@ -322,7 +322,8 @@ static const struct complaint complaints[] = {
     {"scatter", "label,predicted,measured\na,nan,2\n", NULL, "t.png", ":2: 'predicted': expected a number above 0, found 'nan'"},
     {"scatter", "label,predicted,measured\n\"a,1,2\n", NULL, "t.png", ":2: expected comma-separated fields"},
     {"scatter", "label,predicted_s,measured_tok_s\na,1,2\n", NULL, "t.png", "in one unit, found s and tok/s"},
-    {"timeline", "# ballast-trace: 2\n# origin: no\n", NULL, "t.png", ":2: 'origin': expected 'measured' or 'simulated'"},
+    {"timeline", "# ballast-trace: 2\n# origin: no\n", NULL, "t.png",
+     ":2: 'origin': expected 'measured', 'simulated' or 'emulated'"},
 };
 
 Test(plot, what_is_wrong_is_said)

@@ -246,7 +246,7 @@ static double random_real(struct maker *m)
 
 static void random_header(struct maker *m, struct trace *t)
 {
-    t->origin = maker_random(m) % 2 ? TRACE_SIMULATED : TRACE_MEASURED;
+    t->origin = (enum trace_origin)(maker_random(m) % TRACE_ORIGINS);
     random_text(m, t->version, sizeof t->version, true, -1);
     random_text(m, t->machine, sizeof t->machine, true, -1);
     random_text(m, t->model, sizeof t->model, true, -1);
@@ -384,7 +384,7 @@ struct edit {
 /* Lines: 1 the format, 2 to 21 the header, 22 the columns, 23 to 26 the events, 27 to 29 the samples. */
 static const struct edit edits[] = {
     {"# ballast-trace: 2", "# ballast-trace: 1", 1, "expected trace format version 2, found '1'"},
-    {"# origin: measured", "# origin: guessed", 2, "expected 'measured' or 'simulated', found 'guessed'"},
+    {"# origin: measured", "# origin: guessed", 2, "expected 'measured', 'simulated' or 'emulated', found 'guessed'"},
     {"# machine: ", "# maschine: ", 4, "'# machine: ...'"},
     {"opt-125m", "0123456789012345678901234567890123456789012345678901234567890123", 5, "at most 63 printable"},
     {"tokens: 16", "tokens: -1", 8, "'generated_tokens': expected an integer from 0"},

@@ -72,7 +72,7 @@ static void put_name(struct writer *w, const char *name)
 
 static const char *origin_name(const struct trace *t)
 {
-    return t->origin == TRACE_SIMULATED ? "simulated (prediction)" : "measured";
+    return t->origin == TRACE_SIMULATED ? "simulated (prediction)" : trace_origin_name(t->origin);
 }
 
 /* A name of a process or a thread, and its place from the top. */

@@ -169,13 +169,14 @@ static enum status parse_text(struct reader *r, const struct header_line *h, con
 static enum status parse_origin(struct reader *r, const struct header_line *h, const char *text, size_t n)
 {
     char buf[48];
-    if (n == 8 && memcmp(text, "measured", 8) == 0)
-        *(enum trace_origin *)h->at = TRACE_MEASURED;
-    else if (n == 9 && memcmp(text, "simulated", 9) == 0)
-        *(enum trace_origin *)h->at = TRACE_SIMULATED;
-    else
-        return COMPLAIN(r, "'origin': expected 'measured' or 'simulated', found '%s'", shown(text, n, buf));
-    return STATUS_OK;
+    for (enum trace_origin o = 0; o < TRACE_ORIGINS; o++) {
+        const char *name = trace_origin_name(o);
+        if (n == strlen(name) && memcmp(text, name, n) == 0) {
+            *(enum trace_origin *)h->at = o;
+            return STATUS_OK;
+        }
+    }
+    return COMPLAIN(r, "'origin': expected 'measured', 'simulated' or 'emulated', found '%s'", shown(text, n, buf));
 }
 
 static enum status parse_names(struct reader *r, const struct header_line *h)

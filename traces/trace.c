@@ -7,6 +7,12 @@
 
 enum { FIRST_CAPACITY = 256 };
 
+const char *trace_origin_name(enum trace_origin o)
+{
+    static const char *const names[TRACE_ORIGINS] = {"measured", "simulated", "emulated"};
+    return names[o];
+}
+
 void trace_init(struct trace *t)
 {
     memset(t, 0, sizeof *t);

@@ -14,7 +14,9 @@
 #define TRACE_RESOURCES_MAX 16
 #define TRACE_TIERS_MAX     4
 
-enum trace_origin { TRACE_MEASURED, TRACE_SIMULATED };
+/* Emulated: a run on the host emulation of a GPU (tests/emu), whose bytes and order are real and whose times mean nothing. */
+enum trace_origin { TRACE_MEASURED, TRACE_SIMULATED, TRACE_EMULATED, TRACE_ORIGINS };
+const char *trace_origin_name(enum trace_origin o); /* "measured", ... */
 
 struct trace_event {
     int32_t op;       /* position in the schedule, from 0 */

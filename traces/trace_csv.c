@@ -45,7 +45,7 @@ static void put_header_line(FILE *f, const struct header_line *h)
 {
     fprintf(f, "# %s:", h->key);
     if (h->type == H_ORIGIN) {
-        fputs(*(const enum trace_origin *)h->at == TRACE_SIMULATED ? " simulated" : " measured", f);
+        fprintf(f, " %s", trace_origin_name(*(const enum trace_origin *)h->at));
     } else if (h->type == H_TEXT) {
         fprintf(f, "%s%s", *(const char *)h->at ? " " : "", (const char *)h->at);
     } else if (h->type == H_COUNT) {

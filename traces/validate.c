@@ -40,8 +40,7 @@ static int by_resource_and_start(const void *a, const void *b)
 /* Names the n-th trace (from 0) for a message. */
 static const char *trace_label(const struct trace *t, int n, char buf[224])
 {
-    snprintf(buf, 224, "trace %d (%s on %s, %s)", n + 1, t->model, t->machine,
-             t->origin == TRACE_SIMULATED ? "simulated" : "measured");
+    snprintf(buf, 224, "trace %d (%s on %s, %s)", n + 1, t->model, t->machine, trace_origin_name(t->origin));
     return buf;
 }
 
@@ -164,7 +163,7 @@ static enum status add_times(struct collected *c, const struct trace *t, struct 
 /* Bytes that the trace saw on a tier at most: recorded by the arena in a run, the largest sample of a simulation. */
 static double peak_bytes(const struct trace *t, int tier)
 {
-    int64_t peak = t->origin == TRACE_MEASURED ? t->measured_peak_bytes[tier] : 0;
+    int64_t peak = t->origin != TRACE_SIMULATED ? t->measured_peak_bytes[tier] : 0;
     for (int64_t i = 0; i < t->n_samples; i++)
         if (t->sample[i].tier == tier && t->sample[i].bytes > peak)
             peak = t->sample[i].bytes;
@@ -189,15 +188,15 @@ static enum status add_peaks(struct collected *c, const struct trace *t, struct 
 
 static enum status add_trace(struct collected *c, const struct trace *t, int n, struct error *err)
 {
-    const bool simulated = t->origin == TRACE_SIMULATED;
+    const bool timeless = t->origin != TRACE_MEASURED; /* whose times are no evidence */
     enum status s = check_events(t, n, err);
     if (s == STATUS_OK)
         s = check_overlap(t, n, err);
-    if (s == STATUS_OK && !simulated)
+    if (s == STATUS_OK && !timeless)
         s = add_times(c, t, err);
     if (s == STATUS_OK)
         s = add_peaks(c, t, err);
-    c->report->n_simulated += simulated;
+    c->report->n_simulated += timeless;
     return s;
 }
 

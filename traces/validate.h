@@ -30,7 +30,7 @@ struct validate_report {
     double bar_half_width, beyond_mean, beyond_worst;
     int n_terms;
     struct validate_term term[64];
-    int n_traces, n_simulated; /* simulated ones are left out of every time term */
+    int n_traces, n_simulated; /* simulated ones, and those of an emulated GPU, are left out of every time term */
     int pass;
     char verdict[400];
 };
