@@ -4,23 +4,28 @@
 #
 #   bench/gpu.sh [--dry-run] [tests] [sanitizer] [profile] [cases]      no name: all four
 #
-# Into RESULTS (bench/results): gpu-checks-MACHINE.csv, gpu-profile-MACHINE.json and gpu-cases-MACHINE.csv. In the environment:
-#     LIMIT=480 MODELS="opt-6.7b opt-13b opt-30b" GPU=16GiB RAM=100GiB PROMPT=512 GEN=32 ROUNDS=4
-#     PLAN_LATENCY=45 PLAN_BLOCK=4096   seconds that a plan of our own may take, so that it ends in time, and its most sequences
-#     FLEXGEN_LIMIT=120         seconds that FlexGen may take for a case
-#     SANITIZED=cuda_executor   the part of a test's name that compute-sanitizer runs
+# Into RESULTS (bench/results): gpu-checks-MACHINE.csv, gpu-profile-MACHINE.json, gpu-cases-MACHINE.csv, and what these say of the targets in
+# gpu-targets-MACHINE.csv. Rows are written as they come: a run that is cut short leaves what it had. In the environment:
+#     LIMIT=480                 seconds for all; of them at most TESTS=90, SANITIZER=40 for each of its tools, PROFILE=90; the models share the rest
+#     MODELS="opt-6.7b opt-13b opt-30b" GPU=16GiB RAM=100GiB PROMPT=512 GEN=32 ROUNDS=3
+#     PLAN_LATENCY=25 PLAN_BLOCK=4096   seconds that a plan of our own may take, so that it ends in time, and its most sequences
+#     FLEXGEN_LIMIT=60 FLEXGEN_STEPS=6  seconds that FlexGen may take for a case, and steps after which it projects the rest, as it does itself
+#     SANITIZED="cuda_kernels cuda_executor::odd"   parts of the names of the tests that compute-sanitizer runs
 #     PYTHON=python3            one that has PyTorch; FlexGen's package is in build/bench/flexgen (bench/peers/install_flexgen.sh)
 # --dry-run does it all with a tiny model on the emulation of a GPU, to see that the script works. Its numbers mean nothing.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+set -uo pipefail # and not -e: what fails is said in its row, and the next one runs
+cd "$(dirname "$0")/.." || exit
 
 dry=0
 if [ "${1:-}" = --dry-run ]; then dry=1; shift; fi
 if [ $dry = 1 ]; then
     export BALLAST_CUDA=${BALLAST_CUDA:-build/emu/libballast_cuda.so} MACHINE=dry-run
-    MODELS=${MODELS:-tests/fixtures/opt-tiny-pre} GPU=${GPU:-512MiB} RAM=${RAM:-1GiB} PROMPT=${PROMPT:-8} GEN=${GEN:-4} ROUNDS=1
+    MODELS=${MODELS:-tests/fixtures/opt-tiny-pre} GPU=${GPU:-512MiB} RAM=${RAM:-1GiB} PROMPT=${PROMPT:-8} GEN=${GEN:-4} ROUNDS=1 TESTS=${TESTS:-300} LIMIT=${LIMIT:-600}
     export PLAN_BLOCK=${PLAN_BLOCK:-8}
-    device=${DEVICE:-build/emu/device} SANITIZED=norm RESULTS=${RESULTS:-build/bench/gpu-dry-run}
+    device=${DEVICE:-build/emu/device} RESULTS=${RESULTS:-build/bench/gpu-dry-run}
+    case $(realpath -m "$RESULTS")/ in
+    "$PWD"/bench/*) echo "gpu.sh: $RESULTS: expected a folder outside bench/: a dry run has no results to commit" >&2; exit 1 ;;
+    esac
 fi
 # shellcheck source=bench/lib.sh
 . bench/lib.sh
@@ -29,7 +34,8 @@ read -ra models_wanted <<<"${MODELS:-opt-6.7b opt-13b opt-30b}"
 gpu=${GPU:-16GiB} ram=${RAM:-100GiB} prompt=${PROMPT:-512} gen=${GEN:-32}
 mkdir -p "$results"
 
-left() { echo $((limit - SECONDS)); }
+deadline=$limit # of the model at work, or of all
+left() { echo $((deadline - SECONDS)); }
 # within MOST COMMAND...: stopped after MOST seconds, or when the time is over
 within() {
     local most=$1
@@ -41,14 +47,28 @@ within() {
 
 limited() { within "$(left)" "$@"; }
 
+sampler='' written=''
+clean() { # also when it is stopped: a model takes up to 60 GB
+    [ -z "$sampler" ] || kill "$sampler" 2>/dev/null
+    [ -z "$written" ] || rm -rf "$written"*
+    rm -rf "$out/flexgen-offload"
+}
+trap clean EXIT
+trap 'exit 143' TERM INT
+
 gpu_name=$("$ballast" devices -o csv | awk -F, '$1 == "compute" && $2 == "gpu" && $3 == "" { print $0 }' | sed -E 's/^compute,gpu,,,"?([^,"]*).*/\1/')
 if [ -z "$gpu_name" ]; then
     say "no GPU: $("$ballast" devices -o csv | grep '^compute,gpu,')"
     exit 3
 fi
+case $dry$gpu_name in
+0*emulation*) say "$gpu_name: expected a GPU, or --dry-run"; exit 3 ;;
+1*emulation*) ;;
+1*) say "$gpu_name: a dry run is for the emulation"; exit 1 ;;
+esac
 [ $dry = 1 ] || machine=$(tr -cs 'A-Za-z0-9\n' '-' <<<"$gpu_name" | tr '[:upper:]' '[:lower:]')
 hardware=$out/gpu-$machine.json
-checks=$results/gpu-checks-$machine.csv cases=$results/gpu-cases-$machine.csv
+checks=$results/gpu-checks-$machine.csv cases=$results/gpu-cases-$machine.csv targets=$results/gpu-targets-$machine.csv
 head_line="# bench/gpu.sh${*:+ $*}, $("$ballast" version), $gpu_name"
 [ $dry = 0 ] || head_line="$head_line, EMULATED: no number here means anything"
 
@@ -72,7 +92,10 @@ check() {
     [ "$outcome" = passed ] || failures=$((failures + 1))
 }
 
-run_tests() { check tests 150 "$device"; }
+run_tests() {
+    [ $dry = 1 ] || export BALLAST_TEST_ALL=1
+    check tests "${TESTS:-90}" "$device"
+}
 
 find_sanitizer() {
     command -v compute-sanitizer && return
@@ -91,7 +114,8 @@ run_sanitizer() {
         return
     fi
     for tool in memcheck racecheck; do
-        check "$tool" 60 "$sanitizer" --tool "$tool" --error-exitcode 9 --log-file "$out/gpu-$tool.report" "$device" "${SANITIZED:-cuda_executor}"
+        # shellcheck disable=SC2086  # words
+        check "$tool" "${SANITIZER:-40}" "$sanitizer" --tool "$tool" --error-exitcode 9 --log-file "$out/gpu-$tool.report" "$device" ${SANITIZED:-cuda_kernels cuda_executor::odd}
     done
 }
 
@@ -99,7 +123,7 @@ run_sanitizer() {
 
 run_profile() {
     say "profile"
-    if within 90 "$ballast" profile -o "$hardware" --scratch-dir "$out" -r "${ROUNDS:-4}" >&2; then
+    if within "${PROFILE:-90}" "$ballast" profile -o "$hardware" --scratch-dir "$out" -r "${ROUNDS:-3}" >&2; then
         cp "$hardware" "$results/gpu-profile-$machine.json"
     else
         say "profile: failed"
@@ -107,157 +131,256 @@ run_profile() {
     fi
 }
 
-# The rate of the largest pinned transfer up, in bytes per second.
-pinned_up() {
-    awk '/"read":/ { inside = 1 } inside && /"rate"/ { rate = $0 } inside && /\]/ { exit }
-        END { match(rate, /"rate": "[^"]*/); split(substr(rate, RSTART + 9, RLENGTH - 9), part, " ")
-              n = split("B/s kB/s MB/s GB/s TB/s", unit, " "); factor = 1
-              for (i = 1; i <= n; i++) { if (part[2] == unit[i]) printf "%.0f", part[1] * factor; factor *= 1000 } }' "$hardware"
+# rate KEY N: the largest rate of the profile's N-th curve of that name, in SI units: the first "read" is that of the GPU's link, pinned.
+rate() {
+    awk -v key="\"$1\":" -v n="$2" '
+        index($0, key) { inside = ++seen == n }
+        inside && match($0, /"rate": "[^"]*/) {
+            split(substr($0, RSTART + 9, RLENGTH - 9), part, " ")
+            prefix = substr(part[2], 1, 1)
+            value = part[1] * (prefix == "T" ? 1e12 : prefix == "G" ? 1e9 : prefix == "M" ? 1e6 : prefix == "k" ? 1e3 : 1)
+            if (value > most) most = value }
+        inside && /\]/ { inside = 0 }
+        END { printf "%.0f", most }' "$hardware"
 }
 
 # -- cases -------------------------------------------------------------------------------------------------------------------
 
-columns=time,machine,system,model,weights_from,policy_of,policy,prompt,gen,throughput_tok_s,prefill_s,decode_s,predicted_tok_s,relative_error,planned_gpu_bytes,peak_gpu_bytes,run_over_busiest,decode_bytes_per_s,share_of_pinned_up,outcome
+columns=time,machine,system,model,weights_from,case,policy,prompt,gen,throughput_tok_s,prefill_s,decode_s,predicted_tok_s,relative_error,planned_gpu_bytes,peak_gpu_bytes,device_used_bytes,run_over_busiest,busiest,decode_up_bytes_per_s,share_of_pinned_up,prefill_flops_per_s,share_of_cublas,outcome
 
 cases_begin() { [ -s "$cases" ] || printf '%s\n%s\n' "$head_line" "$columns" >"$cases"; }
 
-# skip SYSTEM MODEL FROM WHOSE OUTCOME: a row without numbers
+# What the functions below work on.
+name='' directory='' from='' model_bytes=0 planned_ram=0
+
+quoted() { printf '"%s"' "$(tr -d '"\n' <<<"$*")"; }
+
+# skip SYSTEM CASE OUTCOME...: a row without numbers
 skip() {
-    say "$1 $2 from $3, policy of $4: $5"
-    echo "$(stamp),$machine,$1,$2,$3,$4,,$prompt,$gen,,,,,,,,,,,$5" >>"$cases"
+    local system=$1 case=$2
+    shift 2
+    say "$system $name from $from, $case: $*"
+    echo "$(stamp),$machine,$system,$name,$from,$case,,$prompt,$gen,,,,,,,,,,,,,,,$(quoted "$*")" >>"$cases"
 }
 
-# From a trace: wall time over the busiest resource's, and the bytes per second that the decode's weights came up the link with.
-from_trace() { # FILE DECODE_SECONDS
-    grep -v '^#' "$1" | awk -F, -v s="$2" '
-        NR > 1 && $2 != "resident" { busy[$3] += $10 - $9; if ($10 > end) end = $10
-                                     if ($2 == "load_weights" && $4 > 0 && $3 ~ /->gpu/) bytes += $7 }
-        END { for (r in busy) if (busy[r] > most) most = busy[r]
-              printf "%.4f,%.0f", (most > 0 ? end / most : 0), (s > 0 ? bytes / s : 0) }'
+# From a trace: wall time over the busiest resource's, which that is, bytes that came up to the GPU in decode, FLOPs of the prefill on the GPU.
+from_trace() { # FILE
+    grep -v '^#' "$1" | awk -F, '
+        NR > 1 { busy[$3] += $10 - $9; if ($10 > end) end = $10
+                 if ($4 > 0 && $3 ~ /->gpu/) up += $7
+                 if ($4 == 0 && $3 ~ /gpu compute/) flops += $8 }
+        END { for (r in busy) if (busy[r] > most) { most = busy[r]; which = r }
+              gsub(/"/, "", which); printf "%.4f,%s,%.0f,%.0f", (most > 0 ? end / most : 0), which, up, flops }'
 }
 
-# ours MODEL DIRECTORY FROM WHOSE OPTION...: one run of ballast, if it is predicted to end in time.
+over() { awk -v a="${1:-0}" -v b="${2:-0}" -v f="${3:-%.4f}" 'BEGIN { printf f, (b > 0 ? a / b : 0) }'; }
+
+available() { awk '/^MemAvailable/ { printf "%.0f", $2 * 1024 }' /proc/meminfo; }
+free_disk() { df -B1 --output=avail "$out" | tail -n 1 | tr -d ' '; }
+# fits HAVE NEED: both in bytes
+fits() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a >= b) }'; }
+gib() { awk -v b="$1" 'BEGIN { printf "%.1f GiB", b / 2 ^ 30 }'; }
+
+# The most memory in use on the device, whoever uses it: nvidia-smi, four times a second, where there is one.
+sample_device() {
+    device_used=''
+    : >"$out/gpu-used"
+    command -v nvidia-smi >/dev/null || return 0
+    nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -lms 250 >"$out/gpu-used" 2>/dev/null &
+    sampler=$!
+}
+end_sample() {
+    [ -n "$sampler" ] || return 0
+    kill "$sampler" 2>/dev/null
+    wait "$sampler" 2>/dev/null
+    sampler=''
+    device_used=$(awk '$1 + 0 > most { most = $1 + 0 } END { printf "%.0f", most * 2 ^ 20 }' "$out/gpu-used")
+}
+
+# ours CASE OPTION...: one run of ballast, if it is predicted to end in time and there is room for it.
 ours() {
-    local name=$1 directory=$2 from=$3 whose=$4 status=0 latency
-    shift 4
+    local case=$1 status=0 ratio busiest up flops decode prefill policy
+    shift
+    [ "$(left)" -gt 3 ] || { skip ballast "$case" "no time left"; return; }
     local args=(-m "$directory" -H "$hardware" --budget "gpu=$gpu" --budget "ram=$ram" -p "$prompt" -n "$gen" "$@")
-    "$ballast" predict "${args[@]}" -o csv >"$out/gpu-predict.csv" 2>"$out/gpu-case.log" || status=$?
-    if [ $status -ne 0 ]; then
-        skip ballast "$name" "$from" "$whose" "\"$(head -n 1 "$out/gpu-case.log" | tr -d '"')\""
+    planned_ram=0
+    if ! within 60 "$ballast" predict "${args[@]}" -o csv >"$out/gpu-predict.csv" 2>"$out/gpu-case.log"; then
+        skip ballast "$case" "$(head -n 1 "$out/gpu-case.log")"
         return
     fi
     p() { column "$1" <"$out/gpu-predict.csv"; }
-    latency=$(p latency_s)
+    planned_ram=$(p peak_bytes.ram) policy=$(p policy)
     # before it starts, memory is pinned and filled from the disk
-    if awk -v t="$latency" -v b="$(p peak_bytes.ram)" -v l="$(left)" 'BEGIN { exit !(1.5 * t + b / 2e9 > l) }'; then
-        skip ballast "$name" "$from" "$whose" "no time left: predicted $latency s"
+    local seconds disk
+    seconds=$(awk -v t="$(p latency_s)" -v b="$planned_ram" -v d="$(rate read 2)" 'BEGIN { printf "%.0f", 1.3 * t + 2 * b / (d > 0 ? d : 1e9) + 5 }')
+    # what is not in the model's own files: 4-bit weights, cache, activations
+    disk=$(awk -v b="$(p peak_bytes.disk)" -v m="$model_bytes" -v c="$policy" 'BEGIN { printf "%.0f", (c ~ /--compress-weight/ ? b : b > m ? b - m : 0) }')
+    if [ "$seconds" -gt "$(left)" ] && [ $dry = 0 ]; then
+        skip ballast "$case" "no time left: about $seconds s, $(left) left"
         return
     fi
-    say "ballast $name from $from, policy of $whose: $(p policy)"
+    if ! fits "$(available)" $((planned_ram + (1 << 30))); then
+        skip ballast "$case" "no memory: $(gib "$planned_ram") and 1 GiB of $(gib "$(available)")"
+        return
+    fi
+    if ! fits "$(free_disk)" $((disk + (1 << 30))); then
+        skip ballast "$case" "no room on the disk: $(gib "$disk") and 1 GiB of $(gib "$(free_disk)")"
+        return
+    fi
+    say "ballast $name from $from, $case, about $seconds s of $(left): $policy"
+    sample_device
     within "$(left)" "$ballast" run "${args[@]}" --scratch-dir "$out" --trace "$out/gpu-case.trace.csv" -o csv >"$out/gpu-run.csv" 2>"$out/gpu-case.log" || status=$?
+    end_sample
     if [ $status -ne 0 ]; then
-        skip ballast "$name" "$from" "$whose" "\"exit $status: $(tail -n 1 "$out/gpu-case.log" | tr -d '"')\""
+        skip ballast "$case" "exit $status: $(tail -n 1 "$out/gpu-case.log")"
         failures=$((failures + 1))
         return
     fi
     m() { column "$1" <"$out/gpu-run.csv"; }
-    local ratio rate
-    IFS=, read -r ratio rate <<<"$(from_trace "$out/gpu-case.trace.csv" "$(m decode_s)")"
-    echo "$(stamp),$machine,ballast,$name,$from,$whose,\"$(m policy)\",$prompt,$gen,$(m throughput_tok_s),$(m prefill_s),$(m decode_s),$(m predicted_throughput_tok_s),$(m relative_error),$(p peak_bytes.gpu),$(m peak_bytes.gpu),$ratio,$rate,$(awk -v a="$rate" -v b="$(pinned_up)" 'BEGIN { printf "%.4f", (b > 0 ? a / b : 0) }'),ok" >>"$cases"
+    IFS=, read -r ratio busiest up flops <<<"$(from_trace "$out/gpu-case.trace.csv")"
+    decode=$(m decode_s) prefill=$(m prefill_s)
+    up=$(over "$up" "$decode" %.0f) flops=$(over "$flops" "$prefill" %.0f)
+    echo "$(stamp),$machine,ballast,$name,$from,$case,$(quoted "$(m policy)"),$prompt,$gen,$(m throughput_tok_s),$prefill,$decode,$(m predicted_throughput_tok_s),$(m relative_error),$(p peak_bytes.gpu),$(m peak_bytes.gpu),$device_used,$ratio,$busiest,$up,$(over "$up" "$(rate read 1)"),$flops,$(over "$flops" "$(rate f16 1)"),ok" >>"$cases"
 }
 
 bytes_of() { awk -v s="$1" 'BEGIN { printf "%.0f", s * (s ~ /GiB/ ? 2 ^ 30 : s ~ /MiB/ ? 2 ^ 20 : 1) }'; }
 
-# theirs MODEL FROM BATCH BATCHES PERCENT FLAG...: FlexGen itself with the same policy.
+# theirs CASE BATCH BATCHES PERCENT FLAG...: FlexGen itself with the policy that `ours` has just run, or not.
 theirs() {
-    local name=$1 from=$2 batch=$3 batches=$4 percent=$5 status=0
-    shift 5
-    if ! PYTHONPATH=build/bench/flexgen "$python" -c 'import torch, flexgen; torch.cuda.init()' 2>/dev/null; then
-        skip flexgen "$name" "$from" flexgen "not found"
+    local case=$1 batch=$2 batches=$3 percent=$4 status=0 memory disk w prefill decode peak steps
+    shift 4
+    [ "$(left)" -gt 3 ] || { skip flexgen "$case" "no time left"; return; }
+    if ! PYTHONPATH=build/bench/flexgen within 60 "$python" -c 'import torch, flexgen; torch.cuda.init()' 2>/dev/null; then
+        skip flexgen "$case" "not found"
         return
     fi
-    say "FlexGen $name from $from: $percent, $batch x $batches $*"
+    read -ra w <<<"$percent"
+    # its pinned blocks are rounded up to powers of two, and four copy threads take 2 GiB each; it writes its weights to the disk itself
+    memory=$(awk -v b="$planned_ram" 'BEGIN { printf "%.0f", 1.4 * b + 10 * 2 ^ 30 }')
+    disk=$(awk -v b="$model_bytes" -v d=$((100 - w[0] - w[1])) 'BEGIN { printf "%.0f", b * d / 100 }')
+    if ! fits "$(available)" "$memory"; then
+        skip flexgen "$case" "no memory: about $(gib "$memory") of $(gib "$(available)")"
+        return
+    fi
+    if ! fits "$(free_disk)" $((disk + (1 << 30))); then
+        skip flexgen "$case" "no room on the disk: $(gib "$disk") and 1 GiB of $(gib "$(free_disk)")"
+        return
+    fi
+    say "FlexGen $name from $from, $case: $percent, $batch x $batches $*"
+    sample_device
     # shellcheck disable=SC2086  # six words
-    PYTHONPATH=build/bench/flexgen within "${FLEXGEN_LIMIT:-120}" "$python" bench/peers/flexgen_peer.py --model "$name" --percent $percent --gpu-batch-size "$batch" \
-        --num-gpu-batches "$batches" --prompt "$prompt" --gen "$gen" --gpu-bytes "$(bytes_of "$gpu")" --offload-dir "$out/flexgen-offload" "$@" \
+    PYTHONPATH=build/bench/flexgen within "${FLEXGEN_LIMIT:-60}" "$python" bench/peers/flexgen_peer.py --model "$name" --percent $percent --gpu-batch-size "$batch" \
+        --num-gpu-batches "$batches" --prompt "$prompt" --gen "$gen" --steps "${FLEXGEN_STEPS:-6}" --gpu-bytes "$(bytes_of "$gpu")" --offload-dir "$out/flexgen-offload" "$@" \
         >"$out/gpu-flexgen.csv" 2>"$out/gpu-case.log" || status=$?
+    end_sample
     rm -rf "$out/flexgen-offload"
     if [ $status -ne 0 ]; then
-        skip flexgen "$name" "$from" flexgen "\"exit $status: $(tail -n 1 "$out/gpu-case.log" | tr -d '"')\""
+        skip flexgen "$case" "exit $status: $(tail -n 1 "$out/gpu-case.log")"
         return
     fi
-    local prefill decode peak
-    IFS=, read -r prefill decode peak <<<"$(tail -n 1 "$out/gpu-flexgen.csv")"
-    echo "$(stamp),$machine,flexgen,$name,$from,flexgen,\"$percent $batch x $batches $*\",$prompt,$gen,$(awk -v n=$((batch * batches * gen)) -v s="$prefill" -v t="$decode" 'BEGIN { printf "%.4f", n / (s + t) }'),$prefill,$decode,,,,$peak,,,,ok" >>"$cases"
+    IFS=, read -r prefill decode peak steps <<<"$(tail -n 1 "$out/gpu-flexgen.csv")"
+    echo "$(stamp),$machine,flexgen,$name,$from,$case,$(quoted "$percent $batch x $batches $*"),$prompt,$gen,$(awk -v n=$((batch * batches * gen)) -v s="$prefill" -v t="$decode" 'BEGIN { printf "%.4f", n / (s + t) }'),$prefill,$decode,,,,$peak,$device_used,,,,,,,$(quoted "ok$([ "$steps" = "$gen" ] || echo ", projected from $steps of $gen steps")")" >>"$cases"
 }
 
-# FlexGen's policies for a T4, prompts of 512 and 32 tokens (FlexGen, table 15): batch|batches|percent|flags. It has none for OPT-13B, which gets
-# those of OPT-30B, and none from disk for these models: there the weights that are not on the GPU go to disk.
+# FlexGen's policies for a T4, prompts of 512 and 32 tokens (FlexGen, table 15, with the switches that papers/flexgen has): case|batch|batches|percent|
+# flags. It has none for OPT-13B, which gets those of OPT-30B, and none from disk for these models: there the weights that are not on the GPU go to
+# disk. OPT-6.7B's keep all on the GPU, so it runs OPT-30B's as well.
 published() {
-    case $1 in
-    *6.7b*) echo "2|1|100 0 100 0 100 0|"; echo "72|1|100 0 100 0 100 0|--compress-weight --compress-cache" ;;
-    *tiny*) echo "2|2|20 80 0 100 0 100|" ;;
-    *) echo "48|3|20 80 0 100 0 100|"; echo "16|20|20 80 0 100 100 0|--compress-weight --compress-cache" ;;
+    local large="flexgen|48|3|20 80 0 100 0 100|--cpu-cache-compute" large_c="flexgen compressed|16|20|20 80 0 100 100 0|--compress-cache"
+    case $name in
+    *6.7b*)
+        echo "${large/flexgen/flexgen for 30b}"
+        echo "flexgen|2|1|100 0 100 0 100 0|"
+        echo "flexgen compressed|72|1|100 0 100 0 100 0|--compress-weight --compress-cache --no-overlap" ;;
+    *tiny*) echo "flexgen|2|2|20 80 0 100 0 100|--cpu-cache-compute"; echo "flexgen compressed|2|2|20 80 0 100 100 0|--compress-cache" ;;
+    *) echo "$large"; echo "$large_c" ;;
     esac
 }
-# What OPT-30B's policy is for OPT-6.7B, which fits the GPU: its weights streamed.
-streamed="48|3|20 80 0 100 0 100|"
+# Nothing but weights over the link: all of them in memory, all else on the GPU.
+streamed() { case $name in *30b*) echo 8 ;; *tiny*) echo 2 ;; *) echo 16 ;; esac; }
 
-# The most batches, at most $2, with which a policy fits: the T4's machine had 208 GB of memory.
-batches_that_fit() { # DIRECTORY BATCHES OPTION...
-    local directory=$1 k=$2
-    shift 2
+# The most batches, at most $1, with which a policy fits: the T4's machine had 208 GB of memory.
+batches_that_fit() { # BATCHES OPTION...
+    local k=$1
+    shift
     for (( ; k > 1; k--)); do
-        "$ballast" predict -m "$directory" -H "$hardware" --budget "gpu=$gpu" --budget "ram=$ram" -p "$prompt" -n "$gen" --num-gpu-batches "$k" "$@" -o csv >/dev/null 2>&1 && break
+        within 20 "$ballast" predict -m "$directory" -H "$hardware" --budget "gpu=$gpu" --budget "ram=$ram" -p "$prompt" -n "$gen" --num-gpu-batches "$k" "$@" -o csv >/dev/null 2>&1 && break
     done
     echo "$k"
 }
 
-run_policy() { # NAME DIRECTORY FROM BATCH BATCHES PERCENT FLAGS
-    local name=$1 directory=$2 from=$3 batch=$4 batches=$5 percent=$6 flags=()
-    read -ra flags <<<"$7"
+run_policy() { # CASE BATCH BATCHES PERCENT FLAGS
+    local case=$1 batch=$2 batches=$3 percent=$4 flags=() w
+    read -ra flags <<<"$5"
+    read -ra w <<<"$percent"
     if [ "$from" = disk ]; then
-        local w
-        read -ra w <<<"$percent"
+        [ "${w[0]}" != 100 ] || return 0 # nothing comes from there
         percent="${w[0]} 0 ${w[*]:2}"
     fi
-    batches=$(batches_that_fit "$directory" "$batches" -b "$batch" --percent "$percent" "${flags[@]}")
-    ours "$name" "$directory" "$from" flexgen -b "$batch" --num-gpu-batches "$batches" --percent "$percent" "${flags[@]}"
-    theirs "$name" "$from" "$batch" "$batches" "$percent" "${flags[@]}"
+    batches=$(batches_that_fit "$batches" -b "$batch" --percent "$percent" ${flags[@]+"${flags[@]}"})
+    ours "$case" -b "$batch" --num-gpu-batches "$batches" --percent "$percent" ${flags[@]+"${flags[@]}"}
+    theirs "$case" "$batch" "$batches" "$percent" ${flags[@]+"${flags[@]}"}
+}
+
+run_plans() {
+    local own=(--latency "${PLAN_LATENCY:-25}" --max-block "${PLAN_BLOCK:-4096}")
+    [ "$from" = memory ] || own+=(--set "w.ram=0%")
+    ours plan "${own[@]}"
+    ours "plan in 16 bits" "${own[@]}" --no-compress-weight --no-compress-cache
+}
+
+# The first policy of each kind comes first: what finds no time is the least that is lost.
+run_from() { # memory | disk
+    local case batch batches percent flags first=1
+    from=$1
+    [ "$from" = disk ] || ours streamed -b "$(streamed)" --num-gpu-batches 1 --percent "0 100 100 0 100 0"
+    while IFS='|' read -r case batch batches percent flags <&3; do
+        run_policy "$case" "$batch" "$batches" "$percent" "$flags"
+        [ $first = 0 ] || run_plans
+        first=0
+    done 3< <(published)
 }
 
 run_model() { # NAME
-    local name=$1 directory=$1 from policies batch batches percent flags own
+    local source
+    name=$1 directory=$1 from=- model_bytes=0
     if [ ! -d "$name" ]; then
-        directory=$(machine_profile=$hardware model "$name") || { skip ballast "$name" - - "no weights"; return; }
+        model_bytes=$("$ballast" inspect -m "$name" -o csv | column bytes | awk '{ sum += $1 } END { printf "%.0f", sum }')
+        if [ ! -d "$models/$name-random-1" ]; then
+            if ! fits "$(free_disk)" $((model_bytes + (2 << 30))); then
+                skip ballast - "no room on the disk: $(gib "$model_bytes") and 2 GiB of $(gib "$(free_disk)")"
+                return
+            fi
+            written=$models/$name-random-1
+        fi
+        directory=$(machine_profile=$hardware model "$name") || { skip ballast - "no weights: they took too long, or the disk is full"; clean; written=''; return; }
     else
         name=$(basename "$name")
     fi
-    policies=$(published "$name")
-    case $name in *6.7b*) policies=$(printf '%s\n%s' "$streamed" "$policies") ;; esac
-    for from in memory disk; do
-        while IFS='|' read -r batch batches percent flags; do
-            [ "$from" = disk ] && [ "${percent%% *}" = 100 ] && continue # nothing comes from there
-            run_policy "$name" "$directory" "$from" "$batch" "$batches" "$percent" "$flags"
-        done <<<"$policies"
-        own=(--latency "${PLAN_LATENCY:-45}" --max-block "${PLAN_BLOCK:-4096}")
-        [ "$from" = memory ] || own+=(--set "w.ram=0%")
-        ours "$name" "$directory" "$from" ballast "${own[@]}"
-        ours "$name" "$directory" "$from" "ballast in 16 bits" "${own[@]}" --no-compress-weight --no-compress-cache
-    done
-    case $directory in "$models"/*) rm -rf "$directory" ;; esac # the next one needs the space
+    for source in memory disk; do run_from $source; done
+    [ -z "$written" ] || rm -rf "$written"* # the next one needs the space
+    written=''
 }
+
+# shellcheck disable=SC2154  # csv_cells: scripts/csv.sh
+write_targets() { { echo "$head_line"; awk "$csv_cells$(cat bench/gpu_targets.awk)" "$cases"; } >"$targets"; }
 
 run_cases() {
-    local name
+    local i model n=${#models_wanted[@]}
     [ -s "$hardware" ] || run_profile
     [ -s "$hardware" ] || return 0 # said already
-    for name in "${models_wanted[@]}"; do
-        if [ "$(left)" -gt 20 ]; then run_model "$name"; else skip ballast "$name" - - "no time left"; fi
+    for ((i = 0; i < n; i++)); do
+        model=${models_wanted[i]}
+        deadline=$limit
+        deadline=$((SECONDS + $(left) / (n - i)))
+        name=$(basename "$model") from=-
+        if [ "$(left)" -gt 20 ]; then run_model "$model"; else skip ballast - "no time left"; fi
+        write_targets
     done
+    deadline=$limit
 }
 
-failures=0
+failures=0 device_used=''
 [ $# -gt 0 ] || set -- tests sanitizer profile cases
 for step in "$@"; do
     case $step in
@@ -268,5 +391,6 @@ for step in "$@"; do
     *) say "$step: expected tests, sanitizer, profile or cases"; exit 1 ;;
     esac
 done
+[ ! -s "$targets" ] || say "$(grep -c ',yes$' "$targets") of $(grep -cE ',(yes|no)$' "$targets") targets reached"
 say "done in $SECONDS s: $results/gpu-*-$machine.*, $failures failed"
 [ "$failures" -eq 0 ] || exit 3

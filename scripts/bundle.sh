@@ -32,7 +32,7 @@ copy() { # PATH...: below the same path in the bundle
         cp -ru "$path" "$to/$(dirname "$path")/"
     done
 }
-copy LICENSE docs/cuda.md tests/fixtures tests/fuzz/seeds/fuzz_hardware/ram-disk.json bench/gpu.sh bench/lib.sh bench/peers scripts/csv.sh scripts/run_tests.sh
+copy LICENSE docs/cuda.md tests/fixtures tests/fuzz/seeds/fuzz_hardware/ram-disk.json bench/gpu.sh bench/gpu_targets.awk bench/lib.sh bench/peers scripts/csv.sh scripts/run_tests.sh
 if [ -d build/bench/flexgen ]; then copy build/bench/flexgen; fi # bench/peers/install_flexgen.sh
 
 bytes=$(du -sb "$to" | cut -f1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""FlexGen itself, measured: its package's OptLM with one policy. Prints prefill_s,decode_s,peak_gpu_bytes of one generation after a warm-up.
+"""FlexGen itself, measured: its package's OptLM with one policy. Prints prefill_s,decode_s,peak_gpu_bytes,steps of one generation after a warm-up.
 
 Calls what flexgen.flex_opt's own main does, less its tokenizer, which would be fetched: prompts are token ids. Weights are FlexGen's dummy ones,
 all 1, as in its own benchmarks.
@@ -18,6 +18,7 @@ def parse():
     parser.add_argument("--num-gpu-batches", type=int, required=True)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--gen", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=0, help="run so many and project the rest, as FlexGen does itself for slow runs (0: all)")
     parser.add_argument("--compress-weight", action="store_true")
     parser.add_argument("--compress-cache", action="store_true")
     parser.add_argument("--cpu-cache-compute", action="store_true")
@@ -40,12 +41,12 @@ def policy(args):
 
 
 def generate(args):
-    """Seconds of every step of one generation, and the most device memory that was taken."""
+    """Seconds of prefill and decode of one generation, the most device memory that was taken, and how many steps ran."""
     import numpy as np
     import torch
     from flexgen.flex_opt import DUMMY_WEIGHT, OptLM, get_opt_config
     from flexgen.timer import timers
-    from flexgen.utils import ExecutionEnv
+    from flexgen.utils import ExecutionEnv, project_decode_latency
 
     torch.cuda.set_per_process_memory_fraction(min(1.0, args.gpu_bytes / torch.cuda.get_device_properties(0).total_memory))
     env = ExecutionEnv.create(args.offload_dir)
@@ -54,8 +55,11 @@ def generate(args):
         model = OptLM(get_opt_config(args.model), env, DUMMY_WEIGHT, policy(args))
         model.generate(prompts[:, :32].tolist(), max_new_tokens=1)
         timers("generate").reset()
-        model.generate(prompts.tolist(), max_new_tokens=args.gen)
-        return timers("generate").costs, torch.cuda.max_memory_allocated()
+        cut = args.steps if 4 <= args.steps < args.gen else None
+        model.generate(prompts.tolist(), max_new_tokens=args.gen, cut_gen_len=cut)
+        costs = timers("generate").costs
+        decode = project_decode_latency(costs, args.prompt, args.gen) if cut else sum(costs[1:])
+        return costs[0], decode, torch.cuda.max_memory_allocated(), len(costs)
     finally:
         env.close_copy_threads()
 
@@ -63,12 +67,12 @@ def generate(args):
 def main():
     args = parse()
     try:
-        costs, peak = generate(args)
+        prefill, decode, peak, steps = generate(args)
     except Exception as e:  # the last line says why; a half-made OptLM complains of itself when it goes
         traceback.print_exc()
         print(f"flexgen_peer: {type(e).__name__}: {' '.join(str(e).split())}", file=sys.stderr, flush=True)
         os._exit(3)
-    print(f"{costs[0]:.6f},{sum(costs[1:]):.6f},{peak}")
+    print(f"{prefill:.6f},{decode:.6f},{peak},{steps}")
 
 
 if __name__ == "__main__":

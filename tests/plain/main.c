@@ -1,4 +1,4 @@
-/* main.c - runs the tests that were linked with it: PROGRAM [--tap=FILE] [PART OF A NAME]. Criterion's other options are ignored, so that
+/* main.c - runs the tests that were linked with it: PROGRAM [--tap=FILE] [PART OF A NAME]... Criterion's other options are ignored, so that
  * scripts/run_tests.sh runs both kinds. Exit 1 if a test failed. */
 #include <criterion/criterion.h>
 #include <setjmp.h>
@@ -53,26 +53,34 @@ static int run(const struct plain_test *t, FILE *tap)
     return outcome == FAILED;
 }
 
+/* Without a part, every test is. */
+static int wanted(const struct plain_test *t, int argc, char **argv)
+{
+    char name[256];
+    int parts = 0, found = 0;
+    snprintf(name, sizeof name, "%s::%s", t->suite, t->name);
+    for (int i = 1; i < argc; i++)
+        if (argv[i][0] != '-') {
+            parts++;
+            found |= strstr(name, argv[i]) != NULL;
+        }
+    return parts == 0 || found;
+}
+
 int main(int argc, char **argv)
 {
     FILE *tap = stdout;
-    const char *part = "";
-    char name[256];
     int failed = 0;
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--tap=", 6) == 0)
             tap = fopen(argv[i] + 6, "w");
-        else if (argv[i][0] != '-')
-            part = argv[i];
     }
     if (!tap) {
         fprintf(stderr, "%s: cannot write the file of --tap\n", argv[0]);
         return 3;
     }
-    for (const struct plain_test *t = first; t; t = t->next) {
-        snprintf(name, sizeof name, "%s::%s", t->suite, t->name);
-        if (strstr(name, part))
+    for (const struct plain_test *t = first; t; t = t->next)
+        if (wanted(t, argc, argv))
             failed |= run(t, tap);
-    }
     return fclose(tap) == 0 ? failed : 3;
 }
