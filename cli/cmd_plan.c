@@ -9,9 +9,9 @@ static json_t *prices_json(const struct plan *p)
 {
     json_t *list = json_array();
     for (int i = 0; list && i < p->n_prices; i++) {
-        json_array_append_new(list,
-                              json_pack("{s:s, s:f, s:f, s:s}", "what", p->price[i].what, "tok_s_per_unit", p->price[i].per_unit,
-                                        "replanned_tok_s", p->price[i].replanned, "unit", p->price[i].unit));
+        json_t *replanned = isnan(p->price[i].replanned) ? json_null() : json_real(p->price[i].replanned);
+        json_array_append_new(list, json_pack("{s:s, s:f, s:o, s:s}", "what", p->price[i].what, "tok_s_per_unit",
+                                              p->price[i].per_unit, "replanned_tok_s", replanned, "unit", p->price[i].unit));
     }
     return list;
 }
@@ -28,9 +28,13 @@ static void print_prices(const struct plan *p)
     int worthless = 0;
     printf("\nWhat one more unit is worth:\n\n| of | tok/s | re-planned | per |\n|---|---:|---:|---|\n");
     for (int i = 0; i < p->n_prices; i++) {
-        if (is_worth_something(&p->price[i]))
-            printf("| %s | %.4g | %.4g | %s |\n", p->price[i].what, p->price[i].per_unit, p->price[i].replanned,
-                   p->price[i].unit);
+        char replanned[32] = "-";
+        if (!isnan(p->price[i].replanned)) {
+            snprintf(replanned, sizeof replanned, "%.4g", p->price[i].replanned);
+        }
+        if (is_worth_something(&p->price[i])) {
+            printf("| %s | %.4g | %s | %s |\n", p->price[i].what, p->price[i].per_unit, replanned, p->price[i].unit);
+        }
     }
     for (int i = 0; i < p->n_prices; i++) {
         if (!is_worth_something(&p->price[i]))
@@ -81,9 +85,13 @@ static void print_binding(const struct setting *s)
     if (b->second < 0) {
         printf("It stays first with up to %.0f times as much.\n", BINDING_FACTOR_MAX);
     } else {
-        printf(
-            "With %.3g times as much %s comes first (%.2g %%), at %.4g tok/s with these sizes and switches, %.4g planned again.\n",
-            b->factor, s->plan.price[b->second].what, b->second_share, b->tok_s, b->replanned_tok_s);
+        printf("With %.3g times as much %s comes first (%.2g %%), at %.4g tok/s with these sizes and switches", b->factor,
+               s->plan.price[b->second].what, b->second_share, b->tok_s);
+        if (isnan(b->replanned_tok_s)) {
+            printf(".\n");
+        } else {
+            printf(", %.4g planned again.\n", b->replanned_tok_s);
+        }
     }
 }
 

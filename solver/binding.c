@@ -8,6 +8,8 @@
 
 /* Gains are small parts of the throughput: proven closer than a plan needs to be. */
 #define REPLAN_TOLERANCE 1e-6
+/* Many more than a plan takes: where so many blocks are as good, by less than the gains. */
+#define REPLAN_BOXES     20000
 /* A hundredth more of a thing: the step of a share. */
 #define MORE             1.01
 /* Steps of the walk that cannot be shorter, by ratio. */
@@ -39,8 +41,9 @@ enum status relaxed_optimum(const struct arch *a, const struct hardware *hw, con
 
     relaxed.realise = NULL;
     relaxed.tolerance = REPLAN_TOLERANCE;
+    relaxed.max_boxes = REPLAN_BOXES;
     status = search(a, hw, w, &relaxed, &p, err);
-    *out_tok_s = p.relaxed_throughput_tok_s;
+    *out_tok_s = p.bound_tok_s <= p.relaxed_throughput_tok_s * (1 + 2 * REPLAN_TOLERANCE) ? p.relaxed_throughput_tok_s : NAN;
     return status;
 }
 

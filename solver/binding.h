@@ -11,7 +11,7 @@ struct binding {
     double first_share, second_share;
     double factor; /* the least that much more of the first for which the second's share is the larger one (binding_walk) */
     double tok_s;  /* relaxed throughput with that, at these batch sizes and switches */
-    double replanned_tok_s; /* and with everything planned again */
+    double replanned_tok_s; /* and with everything planned again, NAN as in relaxed_optimum */
 };
 
 #define BINDING_FACTOR_MAX 100.0
@@ -29,7 +29,7 @@ enum status binding_find(const struct arch *a, const struct hardware *hw, const 
 
 /* The machine with `factor` times as much of thing `index`: a tier's capacity, a link's rates in one direction, all rates of a unit. */
 struct hardware hardware_with(const struct hardware *hw, int index, double factor);
-/* The relaxed optimum over the whole space, proven to 1e-6. */
+/* The relaxed optimum over the whole space, proven to 1e-6; NAN if so many blocks are as good that this takes too long. */
 enum status relaxed_optimum(const struct arch *a, const struct hardware *hw, const struct workload *w,
                             const struct search_options *o, double *out_tok_s, struct error *err);
 

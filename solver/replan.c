@@ -1,5 +1,7 @@
 #include "solver/replan.h"
 
+#include <math.h>
+
 #include "solver/binding.h"
 
 /* One more unit of what price `index` is of. */
@@ -24,7 +26,9 @@ enum status replan_prices(const struct arch *a, const struct hardware *hw, const
     double before_tok_s, after_tok_s;
     enum status status = relaxed_optimum(a, hw, w, o, &before_tok_s, err);
 
-    for (int i = 0; i < p->n_prices && status == STATUS_OK; i++) {
+    for (int i = 0; i < p->n_prices && isnan(before_tok_s); i++)
+        p->price[i].replanned = NAN;
+    for (int i = 0; i < p->n_prices && status == STATUS_OK && !isnan(before_tok_s); i++) {
         const struct hardware more = with_one_more(hw, i);
         status = relaxed_optimum(a, &more, w, o, &after_tok_s, err);
         p->price[i].replanned = after_tok_s - before_tok_s;

@@ -264,7 +264,7 @@ static enum status prove(struct search_state *s, struct error *err)
     struct box b, part[2];
 
     while (status == STATUS_OK && boxes_pop(&s->open, &b)) {
-        if (is_worthless(s, b.bound_tok_s)) {
+        if (is_worthless(s, b.bound_tok_s) || (s->pr.o->max_boxes > 0 && s->boxes > s->pr.o->max_boxes)) {
             leave_out(s, b.bound_tok_s); /* the best of those that are left */
             break;
         }
@@ -523,11 +523,28 @@ static enum status search_switches(struct search_state *s, struct error *err)
     return usable > 0 ? prove(s, err) : error_set(err, STATUS_INVALID, "%s", first.text);
 }
 
+/* All sequences take least where most tokens/s are made: of the plan without a limit. */
+static enum status least_latency_of_all(const struct problem *pr, double *out_s, struct error *err)
+{
+    struct search_options unlimited = *pr->o;
+    struct error inner = {0};
+    struct plan p;
+    enum status status;
+
+    unlimited.max_latency_s = 0;
+    status = search(pr->a, pr->hw, pr->w, &unlimited, &p, &inner);
+    *out_s = status == STATUS_OK ? p.prediction.latency_s : INFINITY;
+    return status == STATUS_RUNTIME ? error_set(err, status, "%s", inner.text) : STATUS_OK;
+}
+
 /* The shortest latency of the smallest batch over all switches; INFINITY if it does not fit. */
 static enum status least_latency(struct search_state *s, double *out_s, struct error *err)
 {
     struct policy switches[SWITCHES_MAX];
     const int n = problem_switches(&s->pr, switches);
+
+    if (s->pr.w->sequences > 0)
+        return least_latency_of_all(&s->pr, out_s, err);
 
     *out_s = INFINITY;
     for (int i = 0; i < n; i++) {
@@ -566,9 +583,9 @@ static enum status explain(struct search_state *s, struct error *err)
             return status;
     }
     if (isfinite(least_s) && least_s > pr->o->max_latency_s)
-        return error_set(err, STATUS_DOES_NOT_FIT,
-                         "no policy takes at most %.6g s: the smallest batch takes %.4g s; try --latency %.6g",
-                         pr->o->max_latency_s, least_s, round_up_seconds(least_s));
+        return error_set(err, STATUS_DOES_NOT_FIT, "no policy takes at most %.6g s: the %s takes %.4g s; try --latency %.6g",
+                         pr->o->max_latency_s, pr->w->sequences > 0 ? "fastest for all sequences" : "smallest batch", least_s,
+                         round_up_seconds(least_s));
     return remedies_explain(pr->a, pr->hw, pr->w, pr->o, err);
 }
 

@@ -26,6 +26,7 @@ struct search_options {
     int prefetch;                                /* weight ring depth: > 0: fixed; 0: searched, 1 to 3 */
     bool whole_tensors, pageable_weights;        /* of all policies: what another program does (policy.h) */
     double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
+    int64_t max_boxes;              /* the proof is given up after so many: 0 = none. The bound is then that of what is left */
     uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
     struct fraction_range fraction; /* within these; each class must be able to sum to 1 */
     /* Turns relaxed fractions into what can be executed and returns its exact peak bytes (placement.h); NULL: the relaxed
@@ -36,10 +37,12 @@ struct search_options {
 void search_options_default(struct search_options *o);
 
 struct shadow_price {
-    char what[48];    /* "ram capacity", "disk->ram bandwidth", "cpu rate" */
-    double per_unit;  /* tokens/s per GiB, per GB/s, or per 1 % of a compute rate */
-    char unit[16];    /* "GiB", "GB/s", "1 %" */
-    double replanned; /* tokens/s gained by one more unit when all is planned again; 0 until replan_prices (replan.h) */
+    char what[48];   /* "ram capacity", "disk->ram bandwidth", "cpu rate" */
+    double per_unit; /* tokens/s per GiB, per GB/s, or per 1 % of a compute rate */
+    char unit[16];   /* "GiB", "GB/s", "1 %" */
+    double
+        replanned; /* tokens/s gained by one more unit when all is planned again, NAN if too many blocks are as good to tell; 0 until
+                       * replan_prices (replan.h) */
 };
 
 struct plan {

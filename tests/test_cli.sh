@@ -162,6 +162,8 @@ if has plan; then
     bad "more than all" 1 '^ballast: plan: --set w.cpu=50%: expected at most 100 % of the weights' $opt --set w.gpu=60% --set w.cpu=50%
     bad "less than all" 1 '^ballast: plan: --set w.disk=10%: expected ' $opt --set w.gpu=10% --set w.cpu=10% --set w.disk=10%
     good "the diagonal over open sizes" 'schedule diagonal' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 --sequences 64 --schedule diagonal -o json
+    bad "sequences that nothing serves in time" 2 'takes at most 0\.5 s: the fastest for all sequences takes [0-9.]* s; try --latency ' \
+        $opt --sequences 100 --latency 0.5
     bad "an empty space" 1 '^ballast: plan: batch size: expected at most 64' $opt --set gbs=65
     good "sizes in a range and a list" 'gpu-batch-size (1[6-9]|2[0-4]) --num-gpu-batches (1|2) ' $opt --set gbs=16..24 --set batches=1,2,60 -o csv
     good "ranges that meet in a value" 'gpu-batch-size 12 ' $opt --set gbs=4..12 --set gbs=12-40 -o csv

@@ -226,7 +226,7 @@ Test(binding, the_second_comes_first_where_it_is_said_to)
                 }
                 cr_assert_leq(gain(&a, &above, &w, &fixed, b.first), gain(&a, &above, &w, &fixed, b.second) + off,
                               "machine %d, above %g", i, b.factor);
-                cr_assert_geq(b.replanned_tok_s, b.tok_s * (1 - 1e-6), "machine %d", i);
+                cr_assert(isnan(b.replanned_tok_s) || b.replanned_tok_s >= b.tok_s * (1 - 1e-6), "machine %d", i);
                 checked++;
             }
         }
