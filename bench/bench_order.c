@@ -124,7 +124,7 @@ int main(void)
         for (int twice = 0; twice < 2; twice++) {
             const struct lost *l = &lost[r][twice];
             printf("| %s | %s | %d | %.2f %% | %.1f %% | %d |\n", resource_name(&hw, r, name), twice ? "twice" : "half", l->n,
-                   100 * l->sum / l->n, 100 * l->most, l->above);
+                   round(1e4 * l->sum / l->n) / 100 + 0.0, 100 * l->most, l->above); /* no -0.00 */
         }
     return 0;
 }
