@@ -40,6 +40,7 @@ static struct policy random_switches(const struct hardware *hw)
     p.overlap = pick(2);
     p.prefetch = 1 + pick(4);
     p.pageable_weights = pick(2);
+    p.attention_sparsity = pick(4) ? 1 : 0.25;
     return p;
 }
 

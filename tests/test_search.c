@@ -172,6 +172,25 @@ Test(search, branch_and_bound_finds_what_all_integer_sizes_hold)
     cr_assert_lt(lps, points / 4);
 }
 
+/* A proof that is given up after a box has the bound of what is left: above the optimum, which a full one finds. */
+Test(search, a_proof_that_is_given_up_still_bounds)
+{
+    struct arch a;
+    struct hardware hw;
+    struct workload w;
+    struct search_options o;
+
+    disk_bound(&a, &hw, &w, &o);
+    const struct plan full = plan_of(&a, &hw, &w, &o);
+    o.max_boxes = 1;
+    const struct plan cut = plan_of(&a, &hw, &w, &o);
+    cr_assert_lt(cut.boxes, full.boxes);
+    cr_assert_geq(cut.bound_tok_s, full.relaxed_throughput_tok_s * (1 - 1e-9));
+    cr_assert_leq(cut.relaxed_throughput_tok_s, full.bound_tok_s);
+    cr_assert_gt(cut.bound_tok_s, full.bound_tok_s * (1 + o.tolerance), "nothing was left out");
+    arch_free(&a);
+}
+
 /* -- options --------------------------------------------------------------------------------------------------------- */
 
 Test(search, what_is_fixed_stays_fixed)
