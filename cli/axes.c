@@ -120,12 +120,11 @@ static enum status fill(struct axis *x, const struct option_use *use, struct err
     if (option_counts(use->option)) {
         return add_numbers(x, use->text, err);
     }
-    bool fixes = strcmp(x->name, "set") == 0; /* NAME=VALUE too, but not only of quantities */
-    equals = fixes || option_takes_pair(use->option) ? strchr(use->text, '=') : NULL;
+    equals = option_takes_pair(use->option) ? strchr(use->text, '=') : NULL;
     if (equals) {
         int length = (int)(equals - use->text);
         snprintf(x->name, sizeof x->name, "%s %.*s", option_name(use->option), length, use->text);
-        return (fixes ? add_texts : add_quantities)(x, use->text, length + 1, equals + 1, err);
+        return (option_measures(use->option) ? add_quantities : add_texts)(x, use->text, length + 1, equals + 1, err);
     }
     if (option_measures(use->option)) {
         return add_quantities(x, "", 0, use->text, err);

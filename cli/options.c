@@ -650,10 +650,12 @@ bool option_counts(int option)
 
 bool option_takes_pair(int option)
 {
-    return OPTIONS[option].kind == KIND_BUDGET || OPTIONS[option].kind == KIND_SCALE || OPTIONS[option].kind == KIND_CHANGE;
+    return OPTIONS[option].kind == KIND_BUDGET || OPTIONS[option].kind == KIND_SCALE || OPTIONS[option].kind == KIND_CHANGE ||
+           OPTIONS[option].kind == KIND_FIX;
 }
 
 bool option_measures(int option)
 {
-    return OPTIONS[option].kind == KIND_SECONDS || OPTIONS[option].kind == KIND_NUMBER || option_takes_pair(option);
+    return OPTIONS[option].kind == KIND_SECONDS || OPTIONS[option].kind == KIND_NUMBER ||
+           (option_takes_pair(option) && OPTIONS[option].kind != KIND_FIX);
 }
