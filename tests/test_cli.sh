@@ -216,7 +216,7 @@ if has sweep; then
         --vary compress-weight=yes,no --budget gpu=16GB,1GiB --scale "cpu->gpu=1,0.5" --percent "100 0 100 0 100 0"
     good "sweep plans where no policy is given" '^opt-1\.3b,t4-gcp,128,8,8GiB,0,,"--gpu-batch-size ' sweep -m opt-1.3b -H t4-gcp -p 128 -n 8 \
         --max-block 8 --budget gpu=4GiB,8GiB
-    good "sweep of what is fixed" '^opt-1\.3b,t4-gcp,128,8,30%,gpu,8,0,,"--gpu-batch-size ' sweep -m opt-1.3b -H t4-gcp -p 128 -n 8 \
+    good "sweep of what is fixed" '^opt-1\.3b,t4-gcp,128,8,30%,gpu,0,,"--gpu-batch-size ' sweep -m opt-1.3b -H t4-gcp -p 128 -n 8 \
         --set w.gpu=20%,30% --set attention=cpu,gpu --max-block 8
     good "sweep over machines of other tiers" '^opt-125m,h200,' sweep -m opt-125m -H t4-gcp,h200 --percent "100 0 100 0 100 0"
     good "sweep of fields of the machine" '^opt-1\.3b,t4-gcp,512,32,24GiB,18GB/s,0,,' sweep -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" \
