@@ -338,6 +338,11 @@ static void warn_foreign(const struct setting *s, const struct backend *backend)
 
 static enum status run(struct run *r, struct error *err)
 {
+    if (r->o->page_cache) {
+        return error_set(
+            err, STATUS_INVALID,
+            "--page-cache predicts programs that read through it: ballast reads around it, so a run has no help from it");
+    }
     enum status status = setting_open(r->s, r->o, err);
     if (status == STATUS_OK) {
         status = find_backend(r, &r->backend, err);

@@ -311,6 +311,7 @@ if has run && has simulate; then
         ok "the stream runs as simulated" || not_ok "the stream runs as simulated" "other attention operations"
     grep -q '^# generated_tokens: 40$' "$work/ran.csv" && ok "the stream serves every sequence" ||
         not_ok "the stream serves every sequence" "$(grep '^# generated_tokens' "$work/ran.csv")"
+    bad "a run with help of the page cache" 1 'reads around it' run "${setting[@]}" --page-cache 1GiB
     bad "noise of a profile without spreads" 1 'does not say how far its rates vary' simulate "${setting[@]}" --noise 1
     bad "noise of too few replays" 1 'expected 20 to 100000 replays' simulate "${setting[@]}" --noise 1:5
     sed 's/"write": \[/"read_spread": "10 %", "write": [/' tests/fuzz/seeds/fuzz_hardware/ram-disk.json >"$work/spread.json"
