@@ -292,9 +292,10 @@ static inline void exact_mlp(const struct pass *p, int layer)
     double *const *t = p->m->tensor[layer];
     for (int64_t i = 0; i < p->tokens; i++) {
         exact_input(p, layer, i);
-        exact_product(p, t[ROLE_FC1], t[ROLE_FC1_BIAS], a->ffn, a->hidden, p->x, p->inner);
+        exact_product(p, t[ROLE_FC1], NULL, a->ffn, a->hidden, p->x, p->inner);
+        as_format(p, p->how->operand, a->ffn, p->inner); /* the device keeps it so */
         for (int64_t c = 0; c < a->ffn; c++) {
-            const double z = p->inner[c];
+            const double z = p->inner[c] + (t[ROLE_FC1_BIAS] ? t[ROLE_FC1_BIAS][c] : 0);
             p->inner[c] = a->activation == ACTIVATION_RELU ? fmax(z, 0) : z / 2 * erfc(-z / sqrt(2));
         }
         as_format(p, p->how->operand, a->ffn, p->inner);
