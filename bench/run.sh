@@ -21,6 +21,7 @@ measure engine build/bench/bench_engine
 measure io build/bench/bench_io
 measure roofline bench/roofline.sh
 measure predict bench/predict.sh
+measure diagonal bench/diagonal_run.sh
 measure opt13b bench/opt13b.sh
 measure plan175b bench/plan.sh
 measure plan taskset -c 0 build/bench/bench_plan
