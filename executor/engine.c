@@ -6,12 +6,9 @@
 #include <string.h>
 #include <time.h>
 
-#define SKIPPED (-2) /* waits_for of an operation that did not run */
+#include "executor/sim/sim.h"
 
-struct timing {
-    int64_t start_ns, end_ns;
-    int32_t waits_for;
-};
+#define SKIPPED (-2) /* waits_for of an operation that did not run */
 
 struct engine {
     const struct schedule *s;
@@ -19,8 +16,8 @@ struct engine {
     const atomic_bool *stop;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    atomic_bool *done;     /* (n_ops) */
-    struct timing *timing; /* (n_ops) */
+    atomic_bool *done;         /* (n_ops) */
+    struct clock_time *timing; /* (n_ops) */
     atomic_bool failed;
     enum status status;
     struct error *err;
@@ -85,7 +82,7 @@ static void mark_done(struct engine *e, int32_t id)
 static bool begin(struct engine *e, int32_t id, int64_t previous_end_ns)
 {
     const struct op *op = &e->s->op[id];
-    struct timing *t = &e->timing[id];
+    struct clock_time *t = &e->timing[id];
     struct error cause = {0};
     t->start_ns = now_ns() - e->zero_ns;
     t->waits_for = -1;
@@ -166,24 +163,9 @@ static void *work_loop(void *arg)
 static enum status record(const struct engine *e, struct trace *trace, struct error *err)
 {
     enum status s = trace_reserve(trace, e->s->n_ops, 0, err);
-    for (int32_t i = 0; i < e->s->n_ops && s == STATUS_OK; i++) {
-        const struct op *op = &e->s->op[i];
-        const struct timing *t = &e->timing[i];
-        if (t->waits_for == SKIPPED)
-            continue;
-        struct trace_event event = {.op = i,
-                                    .kind = op->kind,
-                                    .resource = op->resource,
-                                    .step = op->step,
-                                    .layer = op->layer,
-                                    .batch = op->batch,
-                                    .bytes = op->bytes,
-                                    .flops = op->flops,
-                                    .start_ns = t->start_ns,
-                                    .end_ns = t->end_ns,
-                                    .waits_for = t->waits_for};
-        s = trace_add_event(trace, &event, err);
-    }
+    for (int32_t i = 0; i < e->s->n_ops && s == STATUS_OK; i++)
+        if (e->timing[i].waits_for != SKIPPED)
+            s = trace_add_op(trace, e->s, i, &e->timing[i], err);
     return s;
 }
 

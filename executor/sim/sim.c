@@ -143,24 +143,29 @@ struct clock_input clock_setting(const struct schedule *schedule, const struct r
     return in;
 }
 
+enum status trace_add_op(struct trace *t, const struct schedule *schedule, int32_t number, const struct clock_time *time,
+                         struct error *err)
+{
+    const struct op *op = &schedule->op[number];
+    struct trace_event e = {.op = number,
+                            .kind = op->kind,
+                            .resource = op->resource,
+                            .step = op->step,
+                            .layer = op->layer,
+                            .batch = op->batch,
+                            .bytes = op->bytes,
+                            .flops = op->flops,
+                            .start_ns = time->start_ns,
+                            .end_ns = time->end_ns,
+                            .waits_for = time->waits_for};
+    return trace_add_event(t, &e, err);
+}
+
 static enum status add_events(const struct schedule *schedule, const struct clock_time *time, struct trace *t, struct error *err)
 {
     enum status status = trace_reserve(t, schedule->n_ops, 0, err);
-    for (int32_t i = 0; i < schedule->n_ops && status == STATUS_OK; i++) {
-        const struct op *op = &schedule->op[i];
-        struct trace_event e = {.op = i,
-                                .kind = op->kind,
-                                .resource = op->resource,
-                                .step = op->step,
-                                .layer = op->layer,
-                                .batch = op->batch,
-                                .bytes = op->bytes,
-                                .flops = op->flops,
-                                .start_ns = time[i].start_ns,
-                                .end_ns = time[i].end_ns,
-                                .waits_for = time[i].waits_for};
-        status = trace_add_event(t, &e, err);
-    }
+    for (int32_t i = 0; i < schedule->n_ops && status == STATUS_OK; i++)
+        status = trace_add_op(t, schedule, i, &time[i], err);
     return status;
 }
 

@@ -22,6 +22,10 @@ struct run_setting {
 /* Fills the header, kinds, resources and tiers of an empty trace. */
 void trace_describe(struct trace *t, enum trace_origin origin, const struct run_setting *s);
 
+/* The event of operation `number`, whenever it ran. */
+enum status trace_add_op(struct trace *t, const struct schedule *schedule, int32_t number, const struct clock_time *time,
+                         struct error *err);
+
 /* Seconds the operation takes on its resource: the cost table's primitives on its own bytes and rows. */
 double op_seconds(const struct op *op, const struct run_setting *s);
 
