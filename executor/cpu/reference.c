@@ -137,7 +137,7 @@ void ref_attention(const struct attention_shape *s, const struct cache_view *c, 
 static bool among_largest(const double *score, int64_t n, int64_t i, int64_t keep)
 {
     for (int64_t k = 0; k < n; k++)
-        keep -= score[k] > score[i] || (score[k] == score[i] && k < i);
+        keep -= score[k] > score[i] || (k < i && score[k] == score[i]);
     return keep > 0;
 }
 
