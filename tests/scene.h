@@ -21,6 +21,22 @@ static inline struct arch load(const char *name)
     return a;
 }
 
+/* The default policy with the sizes of a block. */
+static inline struct policy block_policy(int tiers, int batch, int batches)
+{
+    struct policy p;
+    policy_default(&p, tiers);
+    p.gpu_batch_size = batch;
+    p.num_gpu_batches = batches;
+    return p;
+}
+
+static inline void move_all(struct policy *p, enum tensor_class cls, int tier)
+{
+    for (int t = 0; t < TIERS_MAX; t++)
+        p->fraction[cls][t] = t == tier;
+}
+
 /* Not to be moved once it has a schedule: `set` points into it. */
 struct scene {
     struct arch a;
@@ -42,10 +58,8 @@ static inline void scene_open(struct scene *c, const char *model, const struct h
 {
     struct error err = {0};
     *c = (struct scene){.a = load(model), .hw = *hw, .w = w};
-    policy_default(&c->p, hw->n_tiers);
+    c->p = block_policy(hw->n_tiers, batch, batches);
     cr_assert_eq(policy_percent(&c->p, percent, &c->hw, &err), STATUS_OK, "%s", err.text);
-    c->p.gpu_batch_size = batch;
-    c->p.num_gpu_batches = batches;
 }
 
 /* What follows, up to the schedule. */

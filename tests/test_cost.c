@@ -122,9 +122,7 @@ Test(cost, sequences_are_served_block_after_block)
     struct workload w = {32, 5, 0};
     struct policy p;
     struct prediction block, all;
-    policy_default(&p, 2);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 2;
+    p = block_policy(2, 4, 2);
     struct cost c = build(&a, &hw, &w, &p);
     cost_predict(&c, p.fraction, &block);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -227,8 +225,7 @@ Test(cost, the_page_cache_serves_what_it_can_of_a_decode_steps_reads)
     struct form row;
     policy_default(&p, 2);
     p.gpu_batch_size = 1;
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][1] = 1;
+    move_all(&p, CLASS_WEIGHT, 1);
     c = build(&a, &hw, &w, &p);
     cost_predict(&c, p.fraction, &plain);
     cr_assert_eq(hardware_page_cache(&hw, "50 MB", &err), STATUS_OK, "%s", err.text);
@@ -261,11 +258,8 @@ Test(cost, nothing_computes_before_the_first_weights_have_come)
     struct workload w = {.prompt_tokens = 32, .gen_tokens = 1};
     struct policy p;
     struct prediction out;
-    policy_default(&p, 3);
-    p.gpu_batch_size = 64;
-    p.num_gpu_batches = 4;
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][2] = 1;
+    p = block_policy(3, 64, 4);
+    move_all(&p, CLASS_WEIGHT, 2);
     struct cost c = build(&a, &hw, &w, &p);
     cost_predict(&c, p.fraction, &out);
     /* computing is longest, and starts when 4*768^2 weights of 2 bytes have come: all over the lower link at 1 GB/s, the last of four parts over
@@ -285,8 +279,7 @@ Test(cost, attention_near_the_cache_is_a_chain_when_there_are_few_batches)
     policy_default(&p, 3);
     p.gpu_batch_size = 4;
     p.attention_near_cache = true;
-    p.fraction[CLASS_CACHE][0] = 0;
-    p.fraction[CLASS_CACHE][1] = 1;
+    move_all(&p, CLASS_CACHE, 1);
     struct cost c = build(&a, &hw, &w, &p);
     const int chain = c.n_resources + c.n_contentions + CHAIN_NEAR, cpu = resource_compute(&hw, 1);
     /* Per layer, in a step: 4 sequences attended to, 4 * 3*768 floats down and 4 * 768 up at 1 GB/s, the rest of the attention layer, the MLP. */
@@ -324,11 +317,8 @@ Test(cost, the_heads_weights_wait_for_the_layers_but_for_what_the_ring_holds)
     struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
     struct policy p;
     struct form row;
-    policy_default(&p, 2);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][1] = 1;
+    p = block_policy(2, 4, 3);
+    move_all(&p, CLASS_WEIGHT, 1);
     double layers = 0;
     for (int i = 0; i < a.n_layers; i++)
         if (a.layer[i].kind != LAYER_HEAD)
@@ -351,12 +341,9 @@ Test(cost, two_slots_are_taken_by_attention_and_mlp)
     struct workload w = {.prompt_tokens = 32, .gen_tokens = 5};
     struct policy p;
     struct form row;
-    policy_default(&p, 2);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
+    p = block_policy(2, 4, 3);
     p.prefetch = 2;
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][1] = 1;
+    move_all(&p, CLASS_WEIGHT, 1);
     struct cost c = build(&a, &hw, &w, &p);
     const double late = (2.0 * 50272 * 768 - 8650752) / 1e9;
     for (int i = 0; i < 2; i++) {

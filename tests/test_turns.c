@@ -42,11 +42,8 @@ Test(turns, the_next_layers_weights_come_in_the_first_turn_only)
     struct policy p;
     struct cost c;
     struct prediction out;
-    policy_default(&p, 3);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][1] = 1;
+    p = block_policy(3, 4, 3);
+    move_all(&p, CLASS_WEIGHT, 1);
     predict(&a, &hw, &p, &c, &out);
     /* A step: in 12 blocks the MLP's 2*768*3072 weights of 2 bytes come over 1 GB/s (9.4 ms) while the first of three batches attends, the
      * attention's 4*768^2 (4.7 ms) while the first passes the MLP; both take longer than computing. The other two batches compute. */
@@ -71,8 +68,7 @@ Test(turns, a_pageable_cache_is_copied_by_the_second_unit_on_its_way_up)
     struct prediction out;
     policy_default(&p, 3);
     p.gpu_batch_size = 4;
-    p.fraction[CLASS_CACHE][0] = 0;
-    p.fraction[CLASS_CACHE][1] = 1;
+    move_all(&p, CLASS_CACHE, 1);
     predict(&a, &hw, &p, &c, &out);
     /* 12 layers, 4 sequences, 33.5 tokens of 2*768 elements of 2 bytes on average: over the link at 1 GB/s, copied first at 2 GB/s; four steps */
     double bytes = 12 * 4 * 33.5 * 2 * 768 * 2.0;
@@ -91,9 +87,7 @@ Test(turns, four_bit_tensors_are_expanded_before_each_use)
     struct policy p;
     struct cost c;
     struct prediction plain, packed;
-    policy_default(&p, 3);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
+    p = block_policy(3, 4, 3);
     predict(&a, &hw, &p, &c, &plain);
     p.weight_bits = p.cache_bits = 4;
     predict(&a, &hw, &p, &c, &packed);
@@ -114,8 +108,7 @@ Test(turns, the_values_way_up_hides_behind_the_computing_only)
     hw.runtime.staging_bytes_per_s.y[0] = 0.5e9;
     policy_default(&p, 3);
     p.gpu_batch_size = 4;
-    p.fraction[CLASS_CACHE][0] = 0;
-    p.fraction[CLASS_CACHE][1] = 1;
+    move_all(&p, CLASS_CACHE, 1);
     predict(&a, &hw, &p, &c, &out);
     /* One batch: its next cache comes in the MLP's turn. 4 sequences * 33.5 tokens * 2*768 elements * 2 bytes are staged at 0.5 GB/s, keys and then
      * values; the values alone go up after that, half of the bytes at 1 GB/s. */
@@ -142,8 +135,7 @@ Test(turns, one_thread_reads_the_disk_and_then_copies_up)
     struct cost c;
     struct prediction out, apart;
     policy_default(&p, 3);
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][2] = 1;
+    move_all(&p, CLASS_WEIGHT, 2);
     predict(&a, &hw, &p, &c, &out);
     /* 12 blocks of 12*768^2 weights and the head's 50272*768, 2 bytes each, over both links at 1 GB/s: four steps */
     double bytes = 2 * (12.0 * 12 * 768 * 768 + 50272.0 * 768);
@@ -162,11 +154,8 @@ Test(turns, the_page_cache_serves_the_same_part_of_every_turns_reads)
     struct policy p;
     struct cost c;
     struct prediction out;
-    policy_default(&p, 3);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][2] = 1;
+    p = block_policy(3, 4, 3);
+    move_all(&p, CLASS_WEIGHT, 2);
     hw.page_cache_bytes = 50e6;
     predict(&a, &hw, &p, &c, &out);
     /* A step reads 12 blocks of 12*768^2 weights and the head's 50272*768 from the disk, 2 bytes each: 50 MB less, over 1 GB/s. The thread takes each
@@ -200,9 +189,7 @@ Test(turns, the_planners_rows_have_the_page_cache_too)
     struct cost c;
     struct prediction out;
     double cached[CLASS_COUNT], served_s = 0, step_s = 0;
-    policy_default(&p, 3);
-    p.gpu_batch_size = 4;
-    p.num_gpu_batches = 3;
+    p = block_policy(3, 4, 3);
     for (int cl = 0; cl < CLASS_COUNT; cl++) {
         p.fraction[cl][0] = 0.5;
         p.fraction[cl][2] = 0.5;
@@ -242,8 +229,7 @@ Test(turns, pageable_weights_are_staged_matrix_by_matrix)
     /* copies of up to 1.2 MB, a matrix of the attention, at 2 GB/s; from 4.7 MB on, one of the MLP, at 1 GB/s */
     hw.runtime.staging_bytes_per_s = (struct curve){.n = 2, .x = {2.0 * 768 * 768, 2.0 * 768 * 3072}, .y = {2e9, 1e9}};
     policy_default(&p, 3);
-    p.fraction[CLASS_WEIGHT][0] = 0;
-    p.fraction[CLASS_WEIGHT][1] = 1;
+    move_all(&p, CLASS_WEIGHT, 1);
     predict(&a, &hw, &p, &c, &out);
     cr_assert_eq(out.busy_s[PHASE_DECODE][resource_compute(&hw, 1)], 0, "page-locked");
     p.pageable_weights = true;
@@ -264,8 +250,7 @@ Test(turns, units_that_block_one_thread_add_up)
     policy_default(&p, 3);
     p.gpu_batch_size = 4;
     p.attention_near_cache = true;
-    p.fraction[CLASS_CACHE][0] = 0;
-    p.fraction[CLASS_CACHE][1] = 1;
+    move_all(&p, CLASS_CACHE, 1);
     predict(&a, &hw, &p, &c, &apart);
     hw.n_contentions = 1;
     hw.contention[0].share[resource_compute(&hw, 0)] = hw.contention[0].share[resource_compute(&hw, 1)] = 1;
