@@ -204,7 +204,7 @@ static double hidden_s(const struct observed *b, const struct observed_group *g,
             high = middle;
         }
     }
-    const double shorter_s = low > 0 ? b->gaps_before_s[g->first_gap + low - 1] + gap_s[low - 1] : 0;
+    const double shorter_s = low > 0 ? b->gap_sum_s[g->first_gap + low - 1] : 0;
     return shorter_s + (double)(g->n_gaps - low) * latency_s;
 }
 
@@ -218,8 +218,7 @@ static void sort_gaps(struct observed *b, const struct observed_group *g)
     double sum = 0;
     qsort(b->gap_s + g->first_gap, (size_t)g->n_gaps, sizeof *b->gap_s, by_length);
     for (int64_t i = g->first_gap; i < g->first_gap + g->n_gaps; i++) {
-        b->gaps_before_s[i] = sum;
-        sum += b->gap_s[i];
+        b->gap_sum_s[i] = sum += b->gap_s[i];
     }
 }
 
@@ -238,11 +237,11 @@ static int by_resource_and_start(const void *a, const void *b)
 /* Two directions of a drive, and what the profile says shares something. */
 static bool slow_each_other(const struct hardware *hw, int a, int b)
 {
-    const int drive = 2 * (hw->n_tiers - 2);
+    const int drive = hw->n_tiers - 2;
     if (a == b) {
         return false;
     }
-    if (a / 2 == drive / 2 && b / 2 == drive / 2) {
+    if (a / 2 == drive && b / 2 == drive) {
         return true;
     }
     for (int i = 0; i < hw->n_contentions; i++) {
@@ -404,8 +403,8 @@ static enum status observe(struct observed *b, const struct trace *t, const stru
     b->class = malloc((size_t)n * sizeof *b->class);
     b->group = malloc((size_t)n * sizeof *b->group);
     b->gap_s = malloc((size_t)n * sizeof *b->gap_s);
-    b->gaps_before_s = malloc((size_t)n * sizeof *b->gaps_before_s);
-    enum status status = seen && b->class && b->group && b->gap_s && b->gaps_before_s
+    b->gap_sum_s = malloc((size_t)n * sizeof *b->gap_sum_s);
+    enum status status = seen && b->class && b->group && b->gap_s && b->gap_sum_s
                              ? look_at_events(b, t, schedule, seen, err)
                              : error_set(err, STATUS_RUNTIME, "%s: out of memory for %lld operations", b->path, (long long)n);
     if (status == STATUS_OK) {
@@ -475,7 +474,7 @@ void observed_free(struct observed *b)
     free(b->group);
     free(b->class);
     free(b->gap_s);
-    free(b->gaps_before_s);
+    free(b->gap_sum_s);
     *b = (struct observed){0};
 }
 

@@ -39,8 +39,8 @@ struct observed {
     struct observed_group *group; /* (n_groups) owned */
     int n_classes;
     struct observed_class *class; /* (n_classes) owned */
-    /* By group, from the smallest on, and the sum of those before it in its group; owned. */
-    double *gap_s, *gaps_before_s;
+    /* By group, from the smallest on, and the sum up to it in its group; owned. */
+    double *gap_s, *gap_sum_s;
     double total_s, throughput_tok_s, predicted_throughput_tok_s; /* of the run; predicted with the profile as it is */
 };
 
