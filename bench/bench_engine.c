@@ -5,15 +5,9 @@
 #include <time.h>
 
 #include "executor/engine.h"
+#include "executor/now.h"
 #include "executor/sim/sim.h"
 #include "model/placement.h"
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static enum status nothing(void *context, const struct op *op, struct error *err)
 {

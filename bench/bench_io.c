@@ -15,11 +15,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "executor/arena.h"
 #include "executor/io.h"
+#include "executor/now.h"
 
 #define JOB_BYTES  (INT64_C(8) << 20)
 #define JOBS_AHEAD 4
@@ -47,14 +47,6 @@ struct bench {
     struct arena arena;
     void *buffer; /* (JOBS_AHEAD, per_job, extent_bytes) */
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static uint64_t next_random(uint64_t *state)
 {

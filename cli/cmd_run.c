@@ -11,6 +11,7 @@
 #include "cli/setting.h"
 #include "executor/backend_table.h"
 #include "executor/gpu_tools.h"
+#include "executor/now.h"
 #include "executor/prompts.h"
 #include "executor/run.h"
 #include "executor/safetensors.h"
@@ -134,7 +135,7 @@ static void drop_results(struct run *r)
 static enum status run_once(struct run *r, bool trace, struct error *err)
 {
     int64_t block = stream_sequences(&r->s->workload, &r->s->policy), tokens = 0;
-    double start = seconds_now();
+    double start = now_s();
     enum status status = STATUS_OK;
     drop_results(r);
     for (int64_t first = 0; first < r->prompts.n && status == STATUS_OK; first += block) {
@@ -145,7 +146,7 @@ static enum status run_once(struct run *r, bool trace, struct error *err)
     for (int64_t i = 0; i < r->prompts.n && status == STATUS_OK; i++) {
         tokens += r->out[i].n;
     }
-    r->throughput[r->repetition] = (double)tokens / (seconds_now() - start);
+    r->throughput[r->repetition] = (double)tokens / (now_s() - start);
     return status;
 }
 

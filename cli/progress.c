@@ -2,26 +2,19 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "executor/now.h"
 #include "model/units.h"
-
-double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void progress_start(struct progress *p, const char *what, const char *unit)
 {
-    *p = (struct progress){.what = what, .unit = unit, .on = isatty(STDERR_FILENO), .start_s = seconds_now()};
+    *p = (struct progress){.what = what, .unit = unit, .on = isatty(STDERR_FILENO), .start_s = now_s()};
 }
 
 void progress_show(struct progress *p, double done, double total)
 {
-    double now = seconds_now(), spent = now - p->start_s;
+    double now = now_s(), spent = now - p->start_s;
     char rate[48];
     if (!p->on || total <= 0 || (done < total && now - p->shown_s < 0.1)) {
         return;

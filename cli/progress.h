@@ -15,6 +15,5 @@ struct progress {
 void progress_start(struct progress *p, const char *what, const char *unit);
 void progress_show(struct progress *p, double done,
                    double total); /* at most ten times a second; ends the line at done == total */
-double seconds_now(void);         /* monotonic */
 
 #endif

@@ -4,8 +4,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "executor/now.h"
 #include "executor/sim/sim.h"
 
 #define SKIPPED (-2) /* waits_for of an operation that did not run */
@@ -31,13 +31,6 @@ struct worker {
     pthread_t thread;
     bool started;
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void fail(struct engine *e, enum status status, const struct error *cause)
 {

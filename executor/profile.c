@@ -7,6 +7,7 @@
 
 #include "executor/arena.h"
 #include "executor/cpu/kernels.h"
+#include "executor/now.h"
 #include "executor/profile_disk.h"
 #include "executor/profile_gpu.h"
 #include "executor/profile_rounds.h"

@@ -7,6 +7,7 @@
 
 #include "executor/arena.h"
 #include "executor/io.h"
+#include "executor/now.h"
 #include "executor/profile_rounds.h"
 #include "model/mix.h"
 

@@ -2,14 +2,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
-
-double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void curve_add(struct curve *c, double x, double y)
 {

@@ -4,8 +4,6 @@
 
 #include "executor/profile.h"
 
-double now_s(void); /* of a clock that only goes forward */
-
 void curve_add(struct curve *c, double x, double y); /* a point behind the last one; none for a rate of 0 */
 
 /* Round 0, 1, ... of a rate: the mean of the times, as a run adds them up. A machine shared with others has fast and slow spells of a

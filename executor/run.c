@@ -3,12 +3,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "executor/arena.h"
 #include "executor/backend.h"
 #include "executor/engine.h"
 #include "executor/io.h"
+#include "executor/now.h"
 #include "executor/sim/resident.h"
 #include "executor/state.h"
 #include "executor/weights.h"
@@ -273,13 +273,6 @@ static const struct memory *memory_of(const struct runner *r, int tier)
     if (hw->tier[tier].kind == TIER_DEVICE)
         return r->backend[0]->device;
     return tier == host_tier(hw) ? r->backend[0]->host : NULL;
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static enum status take_tier(struct runner *r, int t, struct error *err)

@@ -13,9 +13,9 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "executor/cpu/kernels.h"
+#include "executor/now.h"
 
 #define SPIN_NS 10000 /* half of what kernels.h allows */
 
@@ -44,14 +44,6 @@ struct pool {
     int tasks;
     atomic_int next;
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void pause_briefly(void)
 {
