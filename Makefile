@@ -104,7 +104,8 @@ $B/obj/cli/ranks.o $B/asan/obj/cli/ranks.o: $B/gen/mpi
 # -- CUDA: kernels for a GPU through nvcc, and the same sources as C++ for the CPU (tests/emu/emu.h) -----------------------
 
 CXX        ?= c++
-NVCC       ?= $(firstword $(wildcard build/cuda-*/bin/nvcc /usr/local/cuda/bin/nvcc) nvcc)
+NVCC       ?= $(firstword $(wildcard build/cuda-13/bin/nvcc /usr/local/cuda/bin/nvcc) nvcc)
+CUDART     ?= static
 # Machine code for every card since Turing, PTX for those to come.
 CUDA_ARCHS := 75 80 86 89 90
 GENCODE    := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_90,code=compute_90
@@ -124,7 +125,7 @@ $B/cuda/%.o: %.c Makefile
 	$(call say,CC)$(CC) $(BASE) $(CFLAGS) -fPIC -c $< -o $@
 
 $B/libballast_cuda.so: $(CUDA_SRC:%.cu=$B/cuda/%.o) $(CUDA_LEND:%.c=$B/cuda/%.o)
-	$(call say,LD)$(NVCC) -shared -cudart static -Xlinker -soname=$(@F) -o $@ $^ -ldl
+	$(call say,LD)$(NVCC) -shared -cudart $(CUDART) -Xlinker -soname=$(@F),-z,defs -o $@ $^ -ldl
 
 # The same library for a machine without a GPU, to test what loads it: BALLAST_CUDA=build/emu/libballast_cuda.so.
 $B/emu/libballast_cuda.so: $(EMU_OBJ:%=$B/%) $(CUDA_LEND:%.c=$B/cuda/%.o) $B/cuda/executor/cpu/half.o
@@ -179,7 +180,7 @@ $(BUNDLE)/build/libballast_cuda.so: $B/libballast_cuda.so
 # Kernels from the library, not twice; CUDA's runtime of its own, which shares the device's context with the library's.
 $(BUNDLE)/build/tests/device: $(DEVICE_OBJ) $B/plain/tests/plain/on_device.o $B/libballast.a $(BUNDLE)/build/libballast_cuda.so
 	@mkdir -p $(@D)
-	$(call say,LD)$(NVCC) -cudart static -Xlinker -s,--disable-new-dtags,-rpath,'$$ORIGIN/..:$$ORIGIN/../lib' -o $@ $^ $(BUNDLE_LIBS)
+	$(call say,LD)$(NVCC) -cudart $(CUDART) -Xlinker -s,--disable-new-dtags,-rpath,'$$ORIGIN/..:$$ORIGIN/../lib' -o $@ $^ $(BUNDLE_LIBS)
 
 # The same program on the emulation.
 $B/emu/device: $(DEVICE_OBJ) $(EMU_OBJ:%=$B/%) $B/libballast.a

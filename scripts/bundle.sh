@@ -10,7 +10,7 @@ to=${1:?usage: bundle.sh DIR}
 most_bytes=60000000
 
 # libc's parts, what belongs to the driver or to CUDA, and our own
-theirs='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libutil|libanl|libmvec|libcuda|libcudart|libcublas|libcublasLt|libnvidia-ml|libballast_cuda)\.so'
+theirs='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libutil|libanl|libmvec|libcuda|libcublas|libcublasLt|libnvidia-ml|libballast_cuda)\.so'
 
 mapfile -t programs < <(find "$to/build" -type f \( -perm -u+x -o -name '*.so' \) -not -path "$to/build/lib/*" | sort)
 [ ${#programs[@]} -gt 0 ] || { echo "bundle.sh: $to/build: no programs there" >&2; exit 1; }

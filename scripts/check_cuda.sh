@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check_cuda.sh [--tap]: nvcc compiles and links every kernel for every card, with the system's compiler or one from its packages; and clang
-# with CUDA 12's headers and ptxas takes the same sources.
+# check_cuda.sh [--tap]: nvcc of CUDA 13 and of CUDA 12 compile every kernel for every card and link the library, which ballast loads. The system's
+# compiler is taken for its own version, a fetched one for the other.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
@@ -15,27 +15,28 @@ say() # NAME COMMAND...
     fi
 }
 
-if ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ] && ! scripts/install_cuda.sh; then
-    echo "ok - cuda # SKIP no nvcc here, and its packages could not be fetched"
-else
-    say "cuda: nvcc compiles and links the kernels" make --no-print-directory -j"$(nproc)" cuda
-fi
+system=$({ command -v nvcc || ls /usr/local/cuda/bin/nvcc; } 2>/dev/null)
+system_version=$([ -z "$system" ] || "$system" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
 
-# What clang makes is not kept: its headers, version 14's at least, have a shuffle of 64 bits that calls itself. Its textures are older than
-# CUDA 12 and left out.
-clang=(clang++ -x cuda --cuda-path=build/cuda-12 -D__CLANG_CUDA_TEXTURE_INTRINSICS_H__ -Wno-unknown-cuda-version -std=c++17 -O2 -I.
-    -Wall -Werror)
-compile() # FILE
+loads() # LIBRARY VERSION
 {
-    "${clang[@]}" --cuda-host-only -fsyntax-only "$1" || return
-    ! grep -q __global__ "$1" || "${clang[@]}" --cuda-device-only --cuda-gpu-arch=sm_75 -c -o /dev/null "$1"
+    LD_LIBRARY_PATH=build/cuda-12/lib BALLAST_CUDA=$1 build/ballast devices -o csv | grep -q "^library,CUDA runtime,,,$2\."
 }
 
-if ! command -v clang++ >/dev/null || ! scripts/install_cuda.sh 12; then
-    echo "ok - cuda 12 # SKIP no clang here, or CUDA 12's headers could not be fetched"
-else
-    for file in executor/cuda/*.cu; do
-        say "cuda 12: clang and ptxas take $file" compile "$file"
-    done
-fi
+for version in 13 12; do
+    settings=()
+    if [ "$system_version" = "$version" ]; then
+        settings=(NVCC="$system")
+    elif scripts/install_cuda.sh $version; then
+        settings=("NVCC=build/cuda-$version/bin/nvcc")
+        [ $version = 13 ] || settings+=(CUDART=shared)
+    else
+        echo "ok - cuda $version # SKIP no nvcc $version here, and none could be fetched"
+        continue
+    fi
+    folder=build/with-cuda-$version
+    [ $version = 12 ] || folder=build
+    say "cuda $version: nvcc compiles and links the kernels" make --no-print-directory -j"$(nproc)" B=$folder "${settings[@]}" cuda
+    say "cuda $version: its library loads" loads $folder/libballast_cuda.so $version
+done
 exit $failed
