@@ -169,8 +169,8 @@ int cmd_profile(int argc, char **argv)
     static const struct command_usage USAGE = {
         "profile", "-o FILE [--scratch-dir DIR] [OPTIONS]",
         "Measures disk, copies, matrix products and attention on this machine, through the code that a run uses, into a hardware\n"
-        "profile: the mean of -r rounds (12, of about 3 seconds each). A GPU that \"ballast devices\" lists becomes its first tier. Takes 2 GiB of the disk at --scratch-dir, the one that is\n"
-        "measured. Run nothing else meanwhile.",
+        "profile. A GPU that \"ballast devices\" lists becomes its first tier. Takes 2 GiB of the disk at --scratch-dir, the one\n"
+        "that is measured. Run nothing else meanwhile.",
         OPTION_FILE | OPTION_SCRATCH | OPTION_THREADS | OPTION_PROFILE};
     struct options o;
     struct error err = {0};

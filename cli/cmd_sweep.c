@@ -421,7 +421,7 @@ static enum status prepare(struct sweep *s, struct error *err)
 static enum status sweep(struct sweep *s, const struct options *own, struct error *err)
 {
     int cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    s->path = own->file;
+    s->path = own->file && strcmp(own->file, "-") != 0 ? own->file : NULL;
     enum status status = prepare(s, err);
     if (status != STATUS_OK) {
         return status;

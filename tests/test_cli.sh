@@ -181,6 +181,7 @@ if has sweep; then
     good "sweep of 2 x 3 x 2 x 2 points" '^opt-1\.3b,t4-gcp,512,8,4,0 100 0 100 0 100,0,,' "${swept[@]}"
     [ "$(wc -l <"$work/out")" -eq 25 ] && ok "sweep has a row a point" || not_ok "sweep has a row a point" "$(wc -l <"$work/out") lines"
     cp "$work/out" "$work/sweep.csv"
+    "$ballast" "${swept[@]}" -o - 2>/dev/null | cmp -s - "$work/sweep.csv" && ok "sweep to -o -" || not_ok "sweep to -o -" "it differs"
     for jobs in 1 3; do
         "$ballast" "${swept[@]}" -j $jobs | cmp -s - "$work/sweep.csv" && ok "sweep with -j $jobs gives the same" || not_ok "sweep with -j $jobs gives the same" "it differs"
     done
