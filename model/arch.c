@@ -266,18 +266,22 @@ static enum status from_config(struct arch *a, const struct json_file *file, str
     return s;
 }
 
+/* Takes the file if it could be read, frees it in any case. */
+static enum status from_file(struct arch *a, enum status read, struct json_file *file, struct error *err)
+{
+    const enum status s = read == STATUS_OK ? from_config(a, file, err) : read;
+    json_file_free(file);
+    if (s != STATUS_OK)
+        arch_free(a);
+    return s;
+}
+
 enum status arch_parse(struct arch *a, const char *path, const char *text, size_t n, struct error *err)
 {
     struct json_file file = {0};
     memset(a, 0, sizeof *a);
     name_from_path(a->name, sizeof a->name, path);
-    enum status s = json_file_parse(&file, path, text, n, err);
-    if (s == STATUS_OK)
-        s = from_config(a, &file, err);
-    json_file_free(&file);
-    if (s != STATUS_OK)
-        arch_free(a);
-    return s;
+    return from_file(a, json_file_parse(&file, path, text, n, err), &file, err);
 }
 
 static enum status load_file(struct arch *a, const char *path, struct error *err)
@@ -287,13 +291,7 @@ static enum status load_file(struct arch *a, const char *path, struct error *err
     memset(a, 0, sizeof *a);
     name_from_path(a->name, sizeof a->name, real ? real : path);
     free(real);
-    enum status s = json_file_load(&file, path, err);
-    if (s == STATUS_OK)
-        s = from_config(a, &file, err);
-    json_file_free(&file);
-    if (s != STATUS_OK)
-        arch_free(a);
-    return s;
+    return from_file(a, json_file_load(&file, path, err), &file, err);
 }
 
 static enum status load_preset(struct arch *a, const char *name, struct error *err)

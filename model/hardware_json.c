@@ -135,12 +135,16 @@ static enum status read_curve(const struct json_object *o, const char *key, cons
     return status;
 }
 
-static enum status read_matmul(const struct json_object *o, struct curve *curves, struct error *err)
+/* An object of entries by format, each read by `read` into its place of `out`; one at least. */
+static enum status read_by_format(const struct json_object *o, const char *name, void *out,
+                                  enum status (*read)(const struct json_object *o, const char *key, void *out, enum format format,
+                                                      struct error *err),
+                                  struct error *err)
 {
     struct json_object child;
     const char *key;
     json_t *value;
-    enum status status = json_child(o, "matmul", &child, err);
+    enum status status = json_child(o, name, &child, err);
     if (status)
         return status;
     json_object_foreach(child.value, key, value)
@@ -148,33 +152,23 @@ static enum status read_matmul(const struct json_object *o, struct curve *curves
         enum format format;
         if (format_parse(key, &format))
             return json_complain(&child, key, err, "expected one of the formats f32, f16, bf16, q4");
-        if ((status = read_curve(&child, key, &matmul_curve, &curves[format], err)))
+        if ((status = read(&child, key, out, format, err)))
             return status;
     }
     if (json_object_size(child.value) == 0)
-        return json_complain(o, "matmul", err, "expected the rates of at least one format, found none");
+        return json_complain(o, name, err, "expected the rate of at least one format, found none");
     return STATUS_OK;
 }
 
-static enum status read_attention_decode(const struct json_object *o, double *rates, struct error *err)
+static enum status read_matmul(const struct json_object *o, const char *key, void *curves, enum format format, struct error *err)
 {
-    struct json_object child;
-    const char *key;
-    json_t *value;
-    enum status status = json_child(o, "attention_decode", &child, err);
-    if (status)
-        return status;
-    json_object_foreach(child.value, key, value)
-    {
-        enum format format;
-        if (format_parse(key, &format))
-            return json_complain(&child, key, err, "expected one of the formats f32, f16, bf16, q4");
-        if ((status = read_rate(&child, key, UNIT_BYTES_PER_S, &rates[format], err)))
-            return status;
-    }
-    if (json_object_size(child.value) == 0)
-        return json_complain(o, "attention_decode", err, "expected the rate of at least one format, found none");
-    return STATUS_OK;
+    return read_curve(o, key, &matmul_curve, (struct curve *)curves + format, err);
+}
+
+static enum status read_attention_decode(const struct json_object *o, const char *key, void *rates, enum format format,
+                                         struct error *err)
+{
+    return read_rate(o, key, UNIT_BYTES_PER_S, (double *)rates + format, err);
 }
 
 /* -- tiers, links, computes ---------------------------------------------------------------------------------------- */
@@ -312,9 +306,9 @@ static enum status read_compute(const struct json_object *o, struct hardware *hw
     struct compute *c = &hw->compute[i];
     enum status status;
     if ((status = json_only(o, keys, err)) || (status = read_place(o, hw, i, err)) || (status = read_arithmetic(o, c, err)) ||
-        (status = read_matmul(o, c->matmul, err)) ||
+        (status = read_by_format(o, "matmul", c->matmul, read_matmul, err)) ||
         (status = read_rate(o, "attention_prefill", UNIT_FLOPS_PER_S, &c->attention_prefill_flops_per_s, err)) ||
-        (status = read_attention_decode(o, c->attention_decode_bytes_per_s, err)) ||
+        (status = read_by_format(o, "attention_decode", c->attention_decode_bytes_per_s, read_attention_decode, err)) ||
         (status = read_rate(o, "memory_bandwidth", UNIT_BYTES_PER_S, &c->memory_bytes_per_s, err)) ||
         (status = json_quantity(o, "launch", UNIT_SECONDS, &c->launch_s, err)) ||
         (status = read_size(o, "workspace", 0, &c->workspace_bytes, err)) || (status = read_spread(o, "spread", &c->spread, err)))

@@ -8,6 +8,7 @@
 
 #include "model/arch.h"
 #include "model/arch_family.h"
+#include "tests/failing_json.h"
 
 static struct arch load(const char *model)
 {
@@ -385,22 +386,14 @@ Test(load, a_file_is_named_after_itself)
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
-static int allocations_left;
-
-static void *failing_malloc(size_t n)
-{
-    return allocations_left-- > 0 ? malloc(n) : NULL;
-}
-
 Test(memory, every_allocation_may_fail)
 {
     enum status s = STATUS_RUNTIME;
     int n = 0;
-    json_set_alloc_funcs(failing_malloc, free);
     for (; s != STATUS_OK && n < 10000; n++) {
         struct arch a;
         struct error err = {0};
-        allocations_left = n;
+        json_fails_after(n);
         s = parse(&a, minimal, &err);
         /* jansson's scanner reports some failed allocations as bad JSON, so the status is not always STATUS_RUNTIME. */
         cr_assert_eq(s, err.status, "allocation %d: %s", n, err.text);
@@ -408,7 +401,7 @@ Test(memory, every_allocation_may_fail)
         if (s == STATUS_OK)
             arch_free(&a);
     }
-    json_set_alloc_funcs(malloc, free);
+    json_fails_no_more();
     cr_assert(s == STATUS_OK && n > 20, "%d allocations", n);
 }
 
@@ -417,12 +410,11 @@ Test(memory, every_allocation_of_writing_may_fail)
     struct arch a = load("opt-350m");
     char *text = NULL;
     int n = 0;
-    json_set_alloc_funcs(failing_malloc, free);
     for (; !text && n < 10000; n++) {
-        allocations_left = n;
+        json_fails_after(n);
         text = arch_config_json(&a);
     }
-    json_set_alloc_funcs(malloc, free);
+    json_fails_no_more();
     cr_assert(text && n > 20, "%d allocations", n);
     cr_assert(strstr(text, "\"word_embed_proj_dim\": 512"), "what comes out is whole: %s", text);
     free(text);

@@ -9,6 +9,7 @@
 
 #include "model/data.h"
 #include "model/hardware.h"
+#include "tests/failing_json.h"
 
 /* -- curves -------------------------------------------------------------------------------------------------------- */
 
@@ -319,33 +320,15 @@ Test(hardware, no_value_of_another_type_is_taken)
     json_decref(root);
 }
 
-static int allocations_left = -1, live;
-
-static void *failing_malloc(size_t n)
-{
-    if (allocations_left == 0)
-        return NULL;
-    allocations_left--;
-    live++;
-    return malloc(n);
-}
-
-static void counting_free(void *p)
-{
-    live -= p != NULL;
-    free(p);
-}
-
 Test(hardware, every_allocation_may_fail)
 {
     int n = 0;
-    json_set_alloc_funcs(failing_malloc, counting_free);
     for (;; n++) {
         struct hardware hw;
         struct error err = {0};
-        allocations_left = n;
+        json_fails_after(n);
         enum status status = parse(&hw, valid, &err);
-        cr_assert_eq(live, 0, "failing allocation %d leaks %d blocks", n, live);
+        cr_assert_eq(json_blocks, 0, "failing allocation %d leaks %d blocks", n, json_blocks);
         if (!status)
             break;
         cr_assert(err.text[0], "failing allocation %d is silent", n);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "model/json.h"
+#include "tests/failing_json.h"
 
 /* -- error --------------------------------------------------------------------------------------------------------- */
 
@@ -309,32 +310,14 @@ Test(json, deep_nesting_is_refused_or_walked_safely)
 
 /* -- memory and files ---------------------------------------------------------------------------------------------- */
 
-static int allocations_left = -1, live;
-
-static void *failing_malloc(size_t n)
-{
-    if (allocations_left == 0)
-        return NULL;
-    allocations_left--;
-    live++;
-    return malloc(n);
-}
-
-static void counting_free(void *p)
-{
-    live -= p != NULL;
-    free(p);
-}
-
 Test(json, every_allocation_may_fail)
 {
     int n = 0;
-    json_set_alloc_funcs(failing_malloc, counting_free);
     for (;; n++) {
         struct error err = {0};
-        allocations_left = n;
+        json_fails_after(n);
         enum status status = parse(nested, strlen(nested), &err);
-        cr_assert_eq(live, 0, "failing allocation %d leaks %d blocks", n, live);
+        cr_assert_eq(json_blocks, 0, "failing allocation %d leaks %d blocks", n, json_blocks);
         if (!status)
             break;
         /* jansson takes a token for which it has no memory for a syntax error, so either status may come. */

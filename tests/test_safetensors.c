@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "executor/safetensors.h"
+#include "tests/failing_json.h"
 
 static char dir[] = "/tmp/ballast-test-safetensors-XXXXXX";
 
@@ -421,27 +422,19 @@ Test(shards, bad_names_are_refused, .init = make_dir, .fini = remove_dir)
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
-static int allocations_left;
-
-static void *failing_malloc(size_t n)
-{
-    return allocations_left-- > 0 ? malloc(n) : NULL;
-}
-
 Test(memory, every_allocation_may_fail)
 {
     enum status s = STATUS_RUNTIME;
     int n = 0;
-    json_set_alloc_funcs(failing_malloc, free);
     for (; s != STATUS_OK && n < 100000; n++) {
         struct st_model m;
         struct error err = {0};
-        allocations_left = n;
+        json_fails_after(n);
         s = st_open(&m, "tests/fixtures/opt-tiny-shard", &err);
         cr_assert_eq(s, err.status, "allocation %d: %s", n, err.text);
         cr_assert(s == STATUS_OK ? m.n_files == 3 : m.tensor == NULL, "allocation %d", n);
         st_free(&m);
     }
-    json_set_alloc_funcs(malloc, free);
+    json_fails_no_more();
     cr_assert(s == STATUS_OK && n > 100, "%d allocations", n);
 }
