@@ -1,5 +1,5 @@
 /* device.cuh - what the kernels share, and the places where nvcc and the host emulation (tests/emu) differ: declaring shared memory,
- * launching a kernel, the tensor cores' instruction, and nothing else. */
+ * launching a kernel, the tensor cores' instructions, and nothing else. */
 #ifndef BALLAST_EXECUTOR_CUDA_DEVICE_CUH
 #define BALLAST_EXECUTOR_CUDA_DEVICE_CUH
 
@@ -40,6 +40,21 @@ static __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigne
     asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(b));
+#endif
+}
+
+/* c (16, 8) += a (16, 16) * b (16, 8): the same for 16 of k at a time, which Turing does in two steps. a[2], a[3] and b[1] are columns 8 to 15
+ * of a and rows 8 to 15 of b, laid out as a[0], a[1] and b[0] are (PTX ISA, "mma.m16n8k16"). */
+static __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2])
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    const unsigned low[2] = {a[0], a[1]}, high[2] = {a[2], a[3]};
+    multiply_add(c, low, b[0]);
+    multiply_add(c, high, b[1]);
 #endif
 }
 

@@ -2,6 +2,8 @@
 #ifndef BALLAST_TESTS_EMU_CUDA_FP16_H
 #define BALLAST_TESTS_EMU_CUDA_FP16_H
 
+#include <cmath>
+
 extern "C" {
 #include "executor/cpu/half.h"
 }
@@ -22,6 +24,18 @@ inline __half __float2half_rn(float f)
 inline unsigned short __half_as_ushort(__half h)
 {
     return h.bits;
+}
+
+struct alignas(4) __half2 {
+    __half x, y;
+};
+/* Rounded to f32 first, which changes nothing as long as f32 holds the sum: all of fp16 are multiples of 2^-24, so below 1 it does. */
+inline __half2 __hfma2(__half2 a, __half2 b, __half2 c)
+{
+    const auto fma = [](__half p, __half q, __half r) {
+        return __float2half_rn(std::fmaf(__half2float(p), __half2float(q), __half2float(r)));
+    };
+    return {fma(a.x, b.x, c.x), fma(a.y, b.y, c.y)};
 }
 
 #endif

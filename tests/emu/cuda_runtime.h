@@ -74,6 +74,16 @@ template <class T> T __shfl_down_sync(unsigned mask, T value, int by)
 }
 unsigned __ballot_sync(unsigned mask, int predicate);
 
+/* Byte i of the result is that of x (0 to 3) or y (4 to 7) that digit i of the selector says. */
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
+{
+    const uint64_t both = x | (uint64_t)y << 32;
+    unsigned out = 0;
+    for (int i = 0; i < 4; i++)
+        out |= (unsigned)(both >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+    return out;
+}
+
 template <class T> T atomicAdd(T *p, T x) /* fibers switch elsewhere */
 {
     const T before = *p;

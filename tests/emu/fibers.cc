@@ -302,11 +302,15 @@ void mma_m16n8k8(float c[4], const unsigned a[2], unsigned b)
     } all[32], mine = {{a[0], a[1]}, b, 0};
     memcpy(all, exchange(0xffffffffu, &mine, sizeof mine), sizeof all);
     const int g = (int)lane() / 4, t = (int)lane() % 4;
-    for (int i = 0; i < 4; i++) { /* element (row, column) of c; row of a, column of b */
-        const int row = g + i / 2 * 8, column = 2 * t + i % 2;
+    float row[2][8], column[2][8]; /* of a: g and g + 8; of b: 2t and 2t + 1 */
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 8; k++) {
+            row[i][k] = half_of(all[4 * g + k / 2].a[i], k % 2);
+            column[i][k] = half_of(all[4 * (2 * t + i) + k / 2].b, k % 2);
+        }
+    for (int i = 0; i < 4; i++)
         for (int k = 0; k < 8; k++)
-            c[i] += half_of(all[row % 8 * 4 + k / 2].a[row / 8], k % 2) * half_of(all[column * 4 + k / 2].b, k % 2);
-    }
+            c[i] += row[i / 2][k] * column[i % 2][k];
 }
 
 void *shared(const void *place, size_t bytes)
