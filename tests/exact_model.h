@@ -45,62 +45,13 @@ struct rounding {
     enum format operand; /* what products multiply, beside the weights */
     enum format prompt;  /* queries, keys, weights and values of a prompt's attention; decode's are f32 */
     enum format cache;   /* F32, F16 or Q4 */
-    int weight_bits;     /* 16: as stored; 4: packed, then exact */
+    int weight_bits;     /* 16: as stored, exact; 4: packed, then unpacked to what products multiply */
 };
 
 struct exact_model {
     const struct arch *a;
     double *tensor[64][ROLE_COUNT]; /* (n_layers): owned; NULL: it has none */
 };
-
-/* -- the weights --------------------------------------------------------------------------------------------------------- */
-
-static inline double *exact_tensor(const struct st_model *files, const struct tensor *t, bool packed)
-{
-    const struct st_tensor *stored;
-    const int64_t n = t->rows * t->cols;
-    struct error err = {0};
-    cr_assert_eq(st_resolve(files, t, &stored, &err), STATUS_OK, "%s", err.text);
-    char *raw = malloc((size_t)stored->bytes), *q4 = malloc((size_t)format_matrix_bytes(FORMAT_Q4, t->rows, t->cols));
-    float *narrow = malloc((size_t)n * sizeof *narrow);
-    double *out = malloc((size_t)n * sizeof *out);
-    const int fd = open(files->path[stored->file], O_RDONLY);
-    cr_assert_eq(pread(fd, raw, (size_t)stored->bytes, stored->offset), (ssize_t)stored->bytes);
-    close(fd);
-    to_f32(stored->format, raw, n, narrow);
-    if (packed) {
-        q4_pack_matrix(narrow, t->rows, t->cols, q4);
-        q4_unpack_matrix(q4, t->rows, t->cols, narrow);
-    }
-    for (int64_t i = 0; i < n; i++)
-        out[i] = narrow[i];
-    free(raw), free(q4), free(narrow);
-    return out;
-}
-
-static inline void exact_load(struct exact_model *m, const struct arch *a, const char *directory, int weight_bits)
-{
-    struct st_model files = {0};
-    struct error err = {0};
-    *m = (struct exact_model){.a = a};
-    cr_assert_leq(a->n_layers, 64);
-    cr_assert_eq(st_open(&files, directory, &err), STATUS_OK, "%s", err.text);
-    for (int i = 0; i < a->n_layers; i++)
-        for (int j = 0; j < a->layer[i].n_tensors; j++) {
-            const struct tensor *t = &a->layer[i].tensor[j];
-            /* vectors of tokens are looked up as they are stored */
-            const bool packed = weight_bits == 4 && t->placed && a->layer[i].kind != LAYER_EMBED;
-            m->tensor[i][t->role] = exact_tensor(&files, t, packed);
-        }
-    st_free(&files);
-}
-
-static inline void exact_free(struct exact_model *m)
-{
-    for (int i = 0; i < m->a->n_layers; i++)
-        for (int r = 0; r < ROLE_COUNT; r++)
-            free(m->tensor[i][r]);
-}
 
 /* -- rounding ------------------------------------------------------------------------------------------------------------ */
 
@@ -125,6 +76,58 @@ static inline double rounded_to(const struct pass *p, enum format format, double
 {
     static const double unit[] = {[FORMAT_F32] = 0x1p-24, [FORMAT_F16] = 0x1p-11, [FORMAT_BF16] = 0x1p-8};
     return p->seed ? x + either_way(p, unit[format] * fabs(x) + (format == FORMAT_F16 ? 0x1p-25 : 0)) : x; /* or subnormal */
+}
+
+/* -- the weights --------------------------------------------------------------------------------------------------------- */
+
+/* p: a pass that has no more than its roundings yet. A packed weight's is the same wherever the pass multiplies with it. */
+static inline double *exact_tensor(const struct pass *p, const struct st_model *files, const struct tensor *t, bool packed)
+{
+    const struct st_tensor *stored;
+    const int64_t n = t->rows * t->cols;
+    struct error err = {0};
+    cr_assert_eq(st_resolve(files, t, &stored, &err), STATUS_OK, "%s", err.text);
+    char *raw = malloc((size_t)stored->bytes), *q4 = malloc((size_t)format_matrix_bytes(FORMAT_Q4, t->rows, t->cols));
+    float *narrow = malloc((size_t)n * sizeof *narrow);
+    double *out = malloc((size_t)n * sizeof *out);
+    const int fd = open(files->path[stored->file], O_RDONLY);
+    cr_assert_eq(pread(fd, raw, (size_t)stored->bytes, stored->offset), (ssize_t)stored->bytes);
+    close(fd);
+    to_f32(stored->format, raw, n, narrow);
+    if (packed) {
+        q4_pack_matrix(narrow, t->rows, t->cols, q4);
+        q4_unpack_matrix(q4, t->rows, t->cols, narrow);
+    }
+    for (int64_t i = 0; i < n; i++)
+        out[i] = packed ? rounded_to(p, p->how->operand, narrow[i]) : narrow[i];
+    free(raw), free(q4), free(narrow);
+    return out;
+}
+
+static inline void exact_load(struct exact_model *m, const struct arch *a, const char *directory, const struct rounding *how,
+                              uint64_t *seed)
+{
+    const struct pass p = {.how = how, .seed = seed};
+    struct st_model files = {0};
+    struct error err = {0};
+    *m = (struct exact_model){.a = a};
+    cr_assert_leq(a->n_layers, 64);
+    cr_assert_eq(st_open(&files, directory, &err), STATUS_OK, "%s", err.text);
+    for (int i = 0; i < a->n_layers; i++)
+        for (int j = 0; j < a->layer[i].n_tensors; j++) {
+            const struct tensor *t = &a->layer[i].tensor[j];
+            /* vectors of tokens are looked up as they are stored */
+            const bool packed = how->weight_bits == 4 && t->placed && a->layer[i].kind != LAYER_EMBED;
+            m->tensor[i][t->role] = exact_tensor(&p, &files, t, packed);
+        }
+    st_free(&files);
+}
+
+static inline void exact_free(struct exact_model *m)
+{
+    for (int i = 0; i < m->a->n_layers; i++)
+        for (int r = 0; r < ROLE_COUNT; r++)
+            free(m->tensor[i][r]);
 }
 
 /* A sum whose partial sums have these squares in total. */
@@ -366,37 +369,45 @@ struct exact_reference {
     bool packed;      /* the cache */
 };
 
+/* Logits (rows, vocab) of all prompts with what was generated for each. */
+static inline void exact_fixture(const struct exact_model *m, const struct rounding *how, uint64_t *seed, const struct fixture *f,
+                                 const int32_t *const *generated, double *logits)
+{
+    for (int i = 0; i < FIXTURE_PROMPTS; i++) {
+        const int64_t n = f->prompt[i].n_ids, tokens = n + f->new_tokens - 1;
+        int32_t ids[tokens];
+        memcpy(ids, f->prompt[i].ids, (size_t)n * sizeof *ids);
+        memcpy(ids + n, generated[i], (size_t)(f->new_tokens - 1) * sizeof *ids);
+        exact_forward(m, how, seed, ids, tokens, n, logits + f->first_row[i] * f->arch.vocab);
+    }
+}
+
 /* Of the prompts and what was generated for each: (new_tokens) ids. */
 static inline void exact_reference_new(struct exact_reference *x, const struct fixture *f, const int32_t *const *generated,
                                        const struct rounding *how)
 {
-    const int64_t vocab = f->arch.vocab;
-    const int64_t rows = f->rows;
+    const int64_t vocab = f->arch.vocab, rows = f->rows;
     struct exact_model m;
     uint64_t seed = 1;
-    exact_load(&m, &f->arch, f->directory, how->weight_bits);
     *x = (struct exact_reference){f, calloc((size_t)(rows * vocab), sizeof(double)), calloc((size_t)rows, sizeof(double)), 0,
                                   how->cache == FORMAT_Q4};
-    for (int i = 0; i < FIXTURE_PROMPTS; i++) {
-        const int64_t n = f->prompt[i].n_ids, tokens = n + f->new_tokens - 1;
-        int32_t ids[tokens];
-        double *exact = x->logits + f->first_row[i] * vocab, *off = malloc((size_t)(tokens * vocab) * sizeof *off);
-        memcpy(ids, f->prompt[i].ids, (size_t)n * sizeof *ids);
-        memcpy(ids + n, generated[i], (size_t)(f->new_tokens - 1) * sizeof *ids);
-        exact_forward(&m, how, NULL, ids, tokens, n, exact);
-        for (int s = 0; s < SAMPLES; s++) {
-            exact_forward(&m, how, &seed, ids, tokens, n, off);
-            for (int64_t t = 0; t < tokens; t++) {
-                double square = 0;
-                for (int64_t j = t * vocab; j < (t + 1) * vocab; j++)
-                    square += pow(off[j] - exact[j], 2) / (double)vocab;
-                x->variance[f->first_row[i] + t] += square / SAMPLES;
-                x->most = fmax(x->most, square);
-            }
-        }
-        free(off);
-    }
+    double *off = calloc((size_t)(rows * vocab), sizeof *off);
+    exact_load(&m, &f->arch, f->directory, how, NULL);
+    exact_fixture(&m, how, NULL, f, generated, x->logits);
     exact_free(&m);
+    for (int s = 0; s < SAMPLES; s++) {
+        exact_load(&m, &f->arch, f->directory, how, &seed);
+        exact_fixture(&m, how, &seed, f, generated, off);
+        exact_free(&m);
+        for (int64_t row = 0; row < rows; row++) {
+            double square = 0;
+            for (int64_t j = row * vocab; j < (row + 1) * vocab; j++)
+                square += pow(off[j] - x->logits[j], 2) / (double)vocab;
+            x->variance[row] += square / SAMPLES;
+            x->most = fmax(x->most, square);
+        }
+    }
+    free(off);
     if (!x->packed)
         return;
     double mean = 0;

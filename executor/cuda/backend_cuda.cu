@@ -298,8 +298,8 @@ static enum status multiply(struct backend_state *b, enum format format, const c
 {
     if (format == xf)
         return blas_product(b->blas, format, w, rows, cols, x, ldx, m, y, yf, ldy, err);
-    if (format == FORMAT_Q4 && m <= Q4_FUSED_ROWS)
-        return GPU_TRY(err, gpu_product_q4(b->compute, w, rows, cols, nullptr, 0, x, xf, ldx, m, y, yf, ldy));
+    if (format == FORMAT_Q4 && xf == FORMAT_F16 && m <= Q4_FUSED_ROWS)
+        return GPU_TRY(err, gpu_product_q4(b->compute, w, rows, cols, x, ldx, m, y, yf, ldy));
     const int64_t step = (b->scratch_bytes - b->used) / (cols * element_bytes(xf)) / Q4_GROUP * Q4_GROUP;
     char *converted = b->scratch + b->used;
     if (step == 0)

@@ -43,8 +43,8 @@ static __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigne
 #endif
 }
 
-/* c (16, 8) += a (16, 16) * b (16, 8): the same for 16 of k at a time, which Turing does in two steps. a[2], a[3] and b[1] are columns 8 to 15
- * of a and rows 8 to 15 of b, laid out as a[0], a[1] and b[0] are (PTX ISA, "mma.m16n8k16"). */
+/* c (16, 8) += a (16, 16) * b (16, 8), which Turing does in two steps. a[2], a[3] and b[1] are columns 8 to 15 of a and rows 8 to 15 of b,
+ * laid out as a[0], a[1] and b[0] are (PTX ISA, "mma.m16n8k16"). */
 static __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2])
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

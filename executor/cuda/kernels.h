@@ -47,14 +47,15 @@ int gpu_activate(gpu_stream s, void *x, enum format format, const float *bias, e
 int gpu_convert(gpu_stream s, const void *x, enum format x_format, int64_t ldx, int64_t m, int64_t d, void *y,
                 enum format y_format, int64_t ldy);
 
-/* Reference: ref_linear with FORMAT_Q4. y (m, ldy), columns [0, rows) = x (m, cols; leading dimension ldx) times the 4-bit matrix w
- * (rows, cols) + bias (rows) f32, which may be NULL; then max(0, .) if relu. The weights are multiplied as they are packed: with a
- * block's scale s[c] and minimum b[c], sum_c x[c] * (q[c] * s[c] + b[c]) = sum_c (x[c] * s[c]) * q[c] + sum_c x[c] * b[c], and the
- * second sum is the same for all 64 rows of a block. m from 1 to 64 is what it is for; any m is right. */
-int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, const float *bias, int relu, const void *x,
-                   enum format x_format, int64_t ldx, int64_t m, void *y, enum format y_format, int64_t ldy);
+/* Reference: ref_linear with FORMAT_Q4. y (m, ldy) of y_format, columns [0, rows) = x (m, cols; leading dimension ldx) fp16 times the
+ * 4-bit matrix w (rows, cols), on the tensor cores: weights are unpacked to fp16 on their way there, as gpu_unpack_q4 has them, sums are
+ * f32. m from 1 to 64 is what it is for; any m is right, and any w and x aligned to two bytes. Loads are wide where w and x are aligned
+ * to 16 bytes, cols is a multiple of 64 and ldx of 8. */
+int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, const void *x, int64_t ldx, int64_t m, void *y,
+                   enum format y_format, int64_t ldy);
 
-/* Reference: q4_unpack_matrix. y (rows, cols) in `format` = the 4-bit matrix w; for products of more rows than the one above is for. */
+/* Reference: q4_unpack_matrix. y (rows, cols) in `format`, F32 or F16, = the 4-bit matrix w, rounded once; for products of more rows than
+ * the one above is for, and in f32. Loads and stores are wide where w and y are aligned to 16 bytes and cols is a multiple of 8. */
 int gpu_unpack_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, void *y, enum format format);
 
 /* The cache of some sequences of one layer, as struct cache_view: F32, F16 or Q4. */

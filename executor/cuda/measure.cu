@@ -431,8 +431,7 @@ enum status gpu_bench_product(struct gpu_bench *b, const struct gpu_product *p, 
     const auto call = [&] {
         const char *w = walk(b, bytes);
         if (packed && p->m <= Q4_ROWS_MAX)
-            return GPU_TRY(err, gpu_product_q4(b->stream[0], w, p->rows, p->cols, nullptr, 0, b->x, FORMAT_F16, p->cols, p->m, y,
-                                               FORMAT_F32, p->rows));
+            return GPU_TRY(err, gpu_product_q4(b->stream[0], w, p->rows, p->cols, b->x, p->cols, p->m, y, FORMAT_F32, p->rows));
         enum status done = STATUS_OK;
         if (packed) {
             done = GPU_TRY(err, gpu_unpack_q4(b->stream[0], w, p->rows, p->cols, b->unpacked, dense));

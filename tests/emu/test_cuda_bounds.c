@@ -17,10 +17,11 @@ struct way {
 static const struct way F32 = {"f32", "f32", FORMAT_F32, 16, 16}, WAYS[] = {{"16 bits", "f16", FORMAT_F16, 16, 16},
                                                                             {"4-bit weights", "f16", FORMAT_F16, 4, 16},
                                                                             {"a 4-bit cache", "f16", FORMAT_F16, 16, 4},
-                                                                            {"4 bits", "f16", FORMAT_F16, 4, 4}};
+                                                                            {"4 bits", "f16", FORMAT_F16, 4, 4},
+                                                                            {"4-bit weights in f32", "f32", FORMAT_F32, 4, 16}};
 enum { N_WAYS = sizeof WAYS / sizeof WAYS[0] };
 
-/* Where executor/cuda/backend_cuda.cu rounds. 4-bit weights are exact: they are multiplied as they are packed, for up to 64 rows. */
+/* Where executor/cuda/backend_cuda.cu rounds. */
 static struct rounding rounding_of(const struct way *w, const struct arch *a)
 {
     const bool f32 = strcmp(w->math, "f32") == 0;
