@@ -40,7 +40,7 @@ __global__ void cache_store_kernel(struct gpu_cache c, int64_t first, int64_t to
 {
     const int64_t row = blockIdx.x, sequence = row / tokens, token = row % tokens;
     const void *x = blockIdx.y == 0 ? k : v;
-    char *to = token_at(c, sequence, first + token) + blockIdx.y * c.value_offset;
+    char *to = token_at(c, sequence, (int)(first + token)) + blockIdx.y * c.value_offset;
     if (c.format != FORMAT_Q4) {
         for (int64_t i = threadIdx.x; i < width; i += CACHE_THREADS)
             store(to, i, c.format, load(x, row * ld + i, format));
@@ -78,16 +78,25 @@ struct attend_job {
     int splits;
 };
 
-/* Takes a token of score `score` and values `v` into a running softmax. A team without a token has score -infinity. */
-template <int N>
-static __device__ __forceinline__ void take_in(float score, const float (&v)[N], float *m, float *l, float (&o)[N])
+/* Takes tokens of such scores and values into a running softmax. Where there is none the score is -infinity, the value any finite one. */
+template <class Lane>
+static __device__ __forceinline__ void take_in(const float (&score)[Lane::TURN], const Lane (&value)[Lane::TURN], float *m,
+                                               float *l, struct lane_sum<Lane> *o)
 {
-    const float most = fmaxf(*m, score);
-    const float keep = *m == most ? 1.0f : expf(*m - most), weight = score == -INFINITY ? 0.0f : expf(score - most);
+    float most = *m;
+#pragma unroll
+    for (int i = 0; i < Lane::TURN; i++)
+        most = fmaxf(most, score[i]);
+    const float keep = *m == most ? 1.0f : expf(*m - most);
     *m = most;
-    *l = *l * keep + weight;
-    for (int k = 0; k < N; k++)
-        o[k] = o[k] * keep + weight * v[k];
+    *l *= keep;
+    o->shrink(keep);
+#pragma unroll
+    for (int i = 0; i < Lane::TURN; i++) {
+        const float weight = score[i] == -INFINITY ? 0.0f : expf(score[i] - most);
+        *l += weight;
+        o->add(weight, value[i]);
+    }
 }
 
 /* The merge rule over the teams of the block; every thread of element j < head_dim gets its sum. o (TEAMS, head_dim) is in shared
@@ -107,36 +116,45 @@ static __device__ float merged(const float *m, const float *l, const float *o, i
     return sum;
 }
 
-template <int N> __global__ void attend_kernel(struct attend_job a)
+template <class Lane> __global__ void __launch_bounds__(ATTEND_THREADS, BLOCKS<Lane>) attend_kernel(struct attend_job a)
 {
-    SHARED(float, parts, TEAMS *(2 + N * TEAM));
-    const int e = a.h.head_dim, head = blockIdx.y, split = blockIdx.z, team = threadIdx.x / TEAM, part = threadIdx.x % TEAM;
-    const int64_t query = blockIdx.x, sequence = query / a.tokens, width = (int64_t)a.h.kv_heads * e;
-    const int64_t begin = (int64_t)(head / (a.h.heads / a.h.kv_heads)) * e;
+    enum { TURN = Lane::TURN };
+    SHARED(float, parts, TEAMS *(2 + Lane::ELEMENTS * TEAM));
+    const int e = a.h.head_dim, head = blockIdx.y, split = blockIdx.z, team = threadIdx.x / TEAM;
+    const int64_t query = blockIdx.x, sequence = query / a.tokens;
     const int64_t from = a.pad[sequence], visible = a.first + query % a.tokens + 1 - from;
-    const int64_t low = visible > 0 ? from + visible * split / a.splits : 0;
-    const int64_t high = visible > 0 ? from + visible * (split + 1) / a.splits : 0;
-    const float *q = a.q + query * a.ld + head * e;
-    float m = -INFINITY, l = 0, o[N] = {0};
+    const int low = visible > 0 ? (int)(from + visible * split / a.splits) : 0;
+    const int high = visible > 0 ? (int)(from + visible * (split + 1) / a.splits) : 0;
+    const struct head_slice slice = slice_of(a.h, a.c, head);
+    struct lane_query<Lane> q;
+    struct lane_sum<Lane> o;
+    float m = -INFINITY, l = 0;
 
-    for (int64_t t0 = low; t0 < high; t0 += TEAMS) { /* the same turns for all: shuffles need every lane */
-        const int64_t t = t0 + team;
-        const char *key = t < high ? token_at(a.c, sequence, t) : a.c.base;
-        const float score = team_score(a.c.format, key, width, begin, q, t < high ? e : 0) * a.h.scale;
-        float v[N];
-        for (int k = 0; k < N; k++)
-            v[k] = t < high && part + k * TEAM < e ? cached(a.c.format, key + a.c.value_offset, width, begin + part + k * TEAM)
-                                                   : 0.0f;
-        take_in(t < high ? score : -INFINITY, v, &m, &l, o);
+    q.read(slice, a.q + query * a.ld + head * e);
+    for (int t0 = low; t0 < high; t0 += TURN * TEAMS) { /* the same turns for all: shuffles need every lane */
+        Lane key[TURN], value[TURN];
+        char *at[TURN];
+        float score[TURN];
+        tokens_at(a.c, sequence, t0 + team, TEAMS, high, at); /* where there is none, one without weight */
+#pragma unroll
+        for (int i = 0; i < TURN; i++)
+            key[i].read(slice, at[i]);
+#pragma unroll
+        for (int i = 0; i < TURN; i++)
+            value[i].read(slice, at[i] + a.c.value_offset);
+#pragma unroll
+        for (int i = 0; i < TURN; i++) {
+            const float mine = q.team_score(key[i]) * a.h.scale;
+            score[i] = t0 + i * TEAMS + team < high ? mine : -INFINITY;
+        }
+        take_in(score, value, &m, &l, &o);
     }
     float *mine = parts + team * (2 + e);
-    if (part == 0) {
+    if (threadIdx.x % TEAM == 0) {
         mine[0] = m;
         mine[1] = l;
     }
-    for (int k = 0; k < N; k++)
-        if (part + k * TEAM < e)
-            mine[2 + part + k * TEAM] = o[k];
+    o.write(slice, mine + 2);
     __syncthreads();
     float *to = a.scratch + ((query * a.h.heads + head) * a.splits + split) * (2 + e);
     for (int j = threadIdx.x; j < e; j += ATTEND_THREADS) {
@@ -188,9 +206,7 @@ int gpu_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cach
         return cudaErrorInvalidValue;
     if (sequences * tokens == 0)
         return 0;
-    const auto kernel = h->head_dim <= 64    ? attend_kernel<64 / TEAM>
-                        : h->head_dim <= 128 ? attend_kernel<128 / TEAM>
-                                             : attend_kernel<GPU_HEAD_DIM_MAX / TEAM>;
-    const int failure = launch(kernel, parts, dim3(ATTEND_THREADS), s, job);
+    const int failure =
+        with_lane(*h, *c, [&](auto lane) { return launch(attend_kernel<decltype(lane)>, parts, dim3(ATTEND_THREADS), s, job); });
     return failure || splits == 1 ? failure : launch(merge_kernel, queries, dim3(ATTEND_THREADS), s, job);
 }

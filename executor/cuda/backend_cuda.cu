@@ -447,9 +447,10 @@ static enum status attend_sparsely(struct backend_state *b, const struct gpu_cac
         return error_set(err, STATUS_INVALID, "the workspace has no room for %lld bytes of one sequence's scores",
                          (long long)one);
     for (int64_t i = 0; i < sequences; i += step) {
+        const int64_t n = std::min(step, sequences - i);
         part.base = c->base + i * c->sequence_stride;
-        GPU(gpu_sparse_attention(b->compute, &b->heads, &part, std::min(step, sequences - i), first, b->sparsity, pad + i,
-                                 q + i * b->qkv_width, b->qkv_width, q + i * b->qkv_width,
+        GPU(gpu_sparse_attention(b->compute, &b->heads, &part, n, first, b->sparsity, pad + i, q + i * b->qkv_width, b->qkv_width,
+                                 q + i * b->qkv_width, gpu_attention_splits(&b->heads, b->processors, n, first + 1),
                                  reinterpret_cast<float *>(b->scratch + b->used)));
     }
     return STATUS_OK;

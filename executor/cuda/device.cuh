@@ -1,5 +1,5 @@
 /* device.cuh - what the kernels share, and the places where nvcc and the host emulation (tests/emu) differ: declaring shared memory,
- * launching a kernel, the tensor cores' instructions, and nothing else. */
+ * launching a kernel, three instructions, and nothing else. */
 #ifndef BALLAST_EXECUTOR_CUDA_DEVICE_CUH
 #define BALLAST_EXECUTOR_CUDA_DEVICE_CUH
 
@@ -55,6 +55,18 @@ static __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigne
     const unsigned low[2] = {a[0], a[1]}, high[2] = {a[2], a[3]};
     multiply_add(c, low, b[0]);
     multiply_add(c, high, b[1]);
+#endif
+}
+
+/* x & mask | with, in one instruction: nvcc makes two of it where it knows both mask and with. */
+static __device__ __forceinline__ unsigned masked_or(unsigned x, unsigned mask, unsigned with)
+{
+#ifdef BALLAST_EMULATED
+    return (x & mask) | with;
+#else
+    unsigned y;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(x), "r"(mask), "r"(with));
+    return y;
 #endif
 }
 

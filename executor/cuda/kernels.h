@@ -58,7 +58,8 @@ int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, cons
  * the one above is for, and in f32. Loads and stores are wide where w and y are aligned to 16 bytes and cols is a multiple of 8. */
 int gpu_unpack_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, void *y, enum format format);
 
-/* The cache of some sequences of one layer, as struct cache_view: F32, F16 or Q4. */
+/* The cache of some sequences of one layer, as struct cache_view: F32, F16 or Q4. Attention reads it in loads of up to 16 bytes where base,
+ * strides and value_offset are multiples of 16 and heads fill the loads (cache.cuh), and element by element elsewhere. */
 struct gpu_cache {
     enum format format;
     char *base;
@@ -93,9 +94,9 @@ int gpu_prefill_attention(gpu_stream s, const struct gpu_heads *h, const struct 
                           int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out);
 
 /* Reference: ref_sparse_attention. One query a sequence, as gpu_attention with tokens = 1; scratch holds
- * gpu_sparse_attention_scratch_bytes. Equal scores are a matter of f32 here. */
+ * gpu_sparse_attention_scratch_bytes, for any number of splits: the keys are scored in so many ranges. Equal scores are a matter of f32 here. */
 int gpu_sparse_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
-                         double fraction, const int32_t *pad, const float *q, int64_t ld, float *out, float *scratch);
+                         double fraction, const int32_t *pad, const float *q, int64_t ld, float *out, int splits, float *scratch);
 int64_t gpu_sparse_attention_scratch_bytes(const struct gpu_heads *h, int64_t sequences, int64_t first);
 
 /* Reference: sample_token, whose tokens these are, bit for bit. token[i] is the choice from row i of logits (rows, vocab) for sequence

@@ -30,8 +30,8 @@ static __device__ __forceinline__ unsigned short half_of(float x)
 }
 
 /* Element j of the cached vector at p, as fp16; 0 behind the head's end or without a token. */
-static __device__ __forceinline__ unsigned short cached_half(enum format format, const char *p, int64_t width, int64_t begin,
-                                                             int j, int e)
+static __device__ __forceinline__ unsigned short cached_half(enum format format, const char *p, int width, int begin, int j,
+                                                             int e)
 {
     if (!p || j >= e)
         return 0;
@@ -41,12 +41,12 @@ static __device__ __forceinline__ unsigned short cached_half(enum format format,
 
 /* Keys and values of tokens t0 .. t0 + KEYS - 1 that are before `end`. E is e rounded up. */
 template <int E>
-static __device__ void load_tile(const struct gpu_cache &c, int64_t sequence, int64_t t0, int64_t end, int64_t width,
-                                 int64_t begin, int e, unsigned *keys, unsigned *values)
+static __device__ void load_tile(const struct gpu_cache &c, int64_t sequence, int64_t t0, int64_t end, int width, int begin,
+                                 int e, unsigned *keys, unsigned *values)
 {
     for (int i = threadIdx.x; i < KEYS * E / 2; i += PREFILL_THREADS) {
         const int t = i / (E / 2), j = i % (E / 2) * 2;
-        const char *key = t0 + t < end ? token_at(c, sequence, t0 + t) : nullptr;
+        const char *key = t0 + t < end ? token_at(c, sequence, (int)t0 + t) : nullptr;
         keys[t * (E / 2 + 4) + j / 2] =
             pair_of(cached_half(c.format, key, width, begin, j, e), cached_half(c.format, key, width, begin, j + 1, e));
     }
@@ -54,7 +54,7 @@ static __device__ void load_tile(const struct gpu_cache &c, int64_t sequence, in
         const int j = i % 8 + i / 32 % (E / 8) * 8, t = (i / 8 % 4 + i / (4 * E) * 4) * 2;
         const char *value[2];
         for (int k = 0; k < 2; k++)
-            value[k] = t0 + t + k < end ? token_at(c, sequence, t0 + t + k) + c.value_offset : nullptr;
+            value[k] = t0 + t + k < end ? token_at(c, sequence, (int)t0 + t + k) + c.value_offset : nullptr;
         values[j * VALUE_WORDS + t / 2] =
             pair_of(cached_half(c.format, value[0], width, begin, j, e), cached_half(c.format, value[1], width, begin, j, e));
     }
@@ -114,8 +114,8 @@ template <int E> __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kern
     SHARED(unsigned, keys, KEYS *(E / 2 + 4));
     SHARED(unsigned, values, E *VALUE_WORDS);
     const int e = a.h.head_dim, head = blockIdx.y, g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
-    const int64_t sequence = blockIdx.z, width = (int64_t)a.h.kv_heads * e,
-                  begin = (int64_t)(head / (a.h.heads / a.h.kv_heads)) * e;
+    const int width = a.h.kv_heads * e, begin = head / (a.h.heads / a.h.kv_heads) * e;
+    const int64_t sequence = blockIdx.z;
     const int64_t block_query = (int64_t)blockIdx.x * ROWS, query = block_query + threadIdx.x / 32 * 16; /* the warp's first */
     const int64_t block_end = block_query + ROWS < a.tokens ? block_query + ROWS : a.tokens;
     const int64_t warp_end = query + 16 < a.tokens ? query + 16 : a.tokens;

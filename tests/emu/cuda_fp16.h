@@ -25,6 +25,10 @@ inline unsigned short __half_as_ushort(__half h)
 {
     return h.bits;
 }
+inline __half __ushort_as_half(unsigned short bits)
+{
+    return __half{bits};
+}
 
 struct alignas(4) __half2 {
     __half x, y;

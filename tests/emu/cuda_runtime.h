@@ -91,6 +91,17 @@ template <class T> T atomicAdd(T *p, T x) /* fibers switch elsewhere */
     return before;
 }
 
+inline float __uint_as_float(unsigned bits)
+{
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
+inline int __ffs(int bits)
+{
+    return __builtin_ffs(bits);
+}
+
 #else
 #include <stddef.h>
 #endif
