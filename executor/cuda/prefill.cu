@@ -17,6 +17,7 @@ struct prefill_job {
     const int32_t *pad;
     const float *q;
     float *out;
+    bool by_eight; /* elements of the cache can be loaded */
 };
 
 static __device__ __forceinline__ unsigned pair_of(unsigned short low, unsigned short high)
@@ -57,6 +58,43 @@ static __device__ void load_tile(const struct gpu_cache &c, int64_t sequence, in
             value[k] = t0 + t + k < end ? token_at(c, sequence, (int)t0 + t + k) + c.value_offset : nullptr;
         values[j * VALUE_WORDS + t / 2] =
             pair_of(cached_half(c.format, value[0], width, begin, j, e), cached_half(c.format, value[1], width, begin, j, e));
+    }
+}
+
+/* As load_tile, of an F16 cache that is laid out for loads of eight elements. Unrolled, the widest would spill. */
+template <int E>
+static __device__ void load_tile_by_eight(const struct gpu_cache &c, int64_t sequence, int64_t t0, int64_t end, int begin, int e,
+                                          unsigned *keys, unsigned *values)
+{
+#pragma unroll 1
+    for (int i = threadIdx.x; i < KEYS * E / 8; i += PREFILL_THREADS) {
+        const int t = i / (E / 8), j = i % (E / 8) * 8;
+        struct words<4> eight = {
+            {
+                0
+            }
+        };
+        if (t0 + t < end && j < e)
+            load_words(&eight, token_at(c, sequence, (int)t0 + t) + (begin + j) * 2);
+        *reinterpret_cast<struct words<4> *>(&keys[t * (E / 2 + 4) + j / 2]) = eight;
+    }
+#pragma unroll 1
+    for (int i = threadIdx.x; i < KEYS * E / 16; i += PREFILL_THREADS) { /* a warp: 16 elements of 16 pairs of tokens */
+        const int j = i / (KEYS / 2) * 8, pair = i % (KEYS / 2);
+        struct words<4> eight[2] = {
+            {
+                {
+                    0
+                }
+            }
+        };
+        for (int k = 0; k < 2; k++)
+            if (t0 + 2 * pair + k < end && j < e)
+                load_words(&eight[k], token_at(c, sequence, (int)t0 + 2 * pair + k) + c.value_offset + (begin + j) * 2);
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            values[(j + k) * VALUE_WORDS + pair] =
+                pair_of((unsigned short)(eight[0].x[k / 2] >> k % 2 * 16), (unsigned short)(eight[1].x[k / 2] >> k % 2 * 16));
     }
 }
 
@@ -111,8 +149,9 @@ static __device__ __forceinline__ void take_in_tile(struct lane_state<E> &w, con
 
 template <int E> __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kernel(struct prefill_job a)
 {
-    SHARED(unsigned, keys, KEYS *(E / 2 + 4));
+    SHARED(struct words<4>, key_words, KEYS * (E / 8 + 1));
     SHARED(unsigned, values, E *VALUE_WORDS);
+    unsigned *const keys = key_words[0].x;
     const int e = a.h.head_dim, head = blockIdx.y, g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
     const int width = a.h.kv_heads * e, begin = head / (a.h.heads / a.h.kv_heads) * e;
     const int64_t sequence = blockIdx.z;
@@ -139,7 +178,10 @@ template <int E> __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kern
         }
     for (int64_t t0 = a.pad[sequence]; t0 < a.first + block_end; t0 += KEYS) {
         __syncthreads(); /* the last tile has been read */
-        load_tile<E>(a.c, sequence, t0, a.first + block_end, width, begin, e, keys, values);
+        if (a.by_eight)
+            load_tile_by_eight<E>(a.c, sequence, t0, a.first + block_end, begin, e, keys, values);
+        else
+            load_tile<E>(a.c, sequence, t0, a.first + block_end, width, begin, e, keys, values);
         __syncthreads();
         if (query < warp_end && t0 < a.first + warp_end)
             take_in_tile<E>(w, keys, values, t0, last);
@@ -162,7 +204,8 @@ template <int E> __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kern
 int gpu_prefill_attention(gpu_stream s, const struct gpu_heads *h, const struct gpu_cache *c, int64_t sequences, int64_t first,
                           int64_t tokens, const int32_t *pad, const float *q, int64_t ld, float *out)
 {
-    const struct prefill_job job = {*h, *c, first, tokens, ld, pad, q, out};
+    const bool by_eight = c->format == FORMAT_F16 && lane_fits<dense_lane<FORMAT_F16, 8>>(*h, *c);
+    const struct prefill_job job = {*h, *c, first, tokens, ld, pad, q, out, by_eight};
     const dim3 grid((unsigned)((tokens + ROWS - 1) / ROWS), (unsigned)h->heads, (unsigned)sequences);
     if (h->head_dim > GPU_HEAD_DIM_MAX)
         return cudaErrorInvalidValue;
