@@ -69,11 +69,7 @@ static __device__ void load_tile_by_eight(const struct gpu_cache &c, int64_t seq
 #pragma unroll 1
     for (int i = threadIdx.x; i < KEYS * E / 8; i += PREFILL_THREADS) {
         const int t = i / (E / 8), j = i % (E / 8) * 8;
-        struct words<4> eight = {
-            {
-                0
-            }
-        };
+        words<4> eight = {};
         if (t0 + t < end && j < e)
             load_words(&eight, token_at(c, sequence, (int)t0 + t) + (begin + j) * 2);
         *reinterpret_cast<struct words<4> *>(&keys[t * (E / 2 + 4) + j / 2]) = eight;
@@ -81,13 +77,7 @@ static __device__ void load_tile_by_eight(const struct gpu_cache &c, int64_t seq
 #pragma unroll 1
     for (int i = threadIdx.x; i < KEYS * E / 16; i += PREFILL_THREADS) { /* a warp: 16 elements of 16 pairs of tokens */
         const int j = i / (KEYS / 2) * 8, pair = i % (KEYS / 2);
-        struct words<4> eight[2] = {
-            {
-                {
-                    0
-                }
-            }
-        };
+        words<4> eight[2] = {};
         for (int k = 0; k < 2; k++)
             if (t0 + 2 * pair + k < end && j < e)
                 load_words(&eight[k], token_at(c, sequence, (int)t0 + 2 * pair + k) + c.value_offset + (begin + j) * 2);
@@ -159,11 +149,8 @@ template <int E> __global__ void __launch_bounds__(PREFILL_THREADS) prefill_kern
     const int64_t block_end = block_query + ROWS < a.tokens ? block_query + ROWS : a.tokens;
     const int64_t warp_end = query + 16 < a.tokens ? query + 16 : a.tokens;
     const int64_t last[2] = {a.first + query + g, a.first + query + g + 8};
-    struct lane_state<E> w = {
-        {}, {}, {-INFINITY, -INFINITY},
-        {
-        }
-    };
+    lane_state<E> w = {};
+    w.m[0] = w.m[1] = -INFINITY;
 
 #pragma unroll
     for (int k = 0; k < E / 8; k++)
