@@ -6,6 +6,7 @@
 #ifndef BALLAST_EXECUTOR_BACKEND_H
 #define BALLAST_EXECUTOR_BACKEND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "executor/arena.h"
@@ -72,14 +73,20 @@ struct backend_options {
 struct backend_state;
 
 /* Tensors, rows of q, k, v and logits are in memory of the unit's tier, whatever that is; `pad`, `page`, token vectors and tokens in the
- * host's. A computation has ended when its function returns. */
+ * host's.
+ *
+ * Computations are started in order on the unit's own queue, with the copies that are started there. One has ended when a wait for a later mark of
+ * that queue has returned; until then it uses all that it was handed, but for the structs themselves, `pad` and `page`, which
+ * have been read when its function returns. */
 struct backend {
     const char *name;
+    /* Whether a computation may still be at work when its function returns. */
+    bool queues;
     /* One block for a tier of a device, and for the host tier it copies from and to, but for what is pageable; NULL: plain memory. */
     const struct memory *device, *host;
     /* Fails if the workspace is too small for the kernels. */
     enum status (*open)(struct backend_state **out, const struct backend_options *o, struct error *err);
-    void (*close)(struct backend_state *b); /* NULL is fine */
+    void (*close)(struct backend_state *b); /* NULL is fine; waits for what is still at work after a failure */
     /* Starts a copy of `rows` times `bytes` bytes, both `stride` bytes apart; dst and src are memory of any two tiers. Copies of one queue, a
      * resource's number, are done in order, those of different queues at once. */
     enum status (*copy)(struct backend_state *b, int queue, void *dst, const void *src, int64_t rows, int64_t bytes,

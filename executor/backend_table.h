@@ -4,7 +4,7 @@
 
 #include "executor/backend.h"
 
-#define BACKEND_TABLE_VERSION 3 /* goes up with every change of struct backend or of what its functions are handed */
+#define BACKEND_TABLE_VERSION 4 /* goes up with every change of struct backend or of what its functions are handed */
 
 struct backend_table {
     int version;

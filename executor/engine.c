@@ -8,6 +8,7 @@
 #include "executor/now.h"
 #include "executor/sim/sim.h"
 
+#define NONE    (-1)
 #define SKIPPED (-2) /* waits_for of an operation that did not run */
 
 struct engine {
@@ -28,6 +29,8 @@ struct worker {
     struct engine *e;
     int32_t n;
     const int32_t *op; /* (n) its operations, in order */
+    int32_t in_flight; /* begun, not finished; or NONE */
+    int64_t last_end_ns;
     pthread_t thread;
     bool started;
 };
@@ -44,20 +47,20 @@ static void fail(struct engine *e, enum status status, const struct error *cause
     pthread_mutex_unlock(&e->mutex);
 }
 
-/* Index of the first unfinished dependency, or -1. */
-static int pending(const struct engine *e, const struct op *op)
+/* Whether a dependency other than `but` has not ended. */
+static bool pending(const struct engine *e, const struct op *op, int32_t but)
 {
     for (int i = 0; i < op->n_deps; i++)
-        if (!atomic_load_explicit(&e->done[op->dep[i]], memory_order_acquire))
-            return i;
-    return -1;
+        if (op->dep[i] != but && !atomic_load_explicit(&e->done[op->dep[i]], memory_order_acquire))
+            return true;
+    return false;
 }
 
-static bool wait_ready(struct engine *e, const struct op *op)
+static bool wait_ready(struct engine *e, const struct op *op, int32_t but)
 {
-    if (pending(e, op) >= 0) {
+    if (pending(e, op, but)) {
         pthread_mutex_lock(&e->mutex);
-        while (pending(e, op) >= 0 && !atomic_load(&e->failed))
+        while (pending(e, op, but) && !atomic_load(&e->failed))
             pthread_cond_wait(&e->changed, &e->mutex);
         pthread_mutex_unlock(&e->mutex);
     }
@@ -72,30 +75,51 @@ static void mark_done(struct engine *e, int32_t id)
     pthread_mutex_unlock(&e->mutex);
 }
 
-static bool begin(struct engine *e, int32_t id, int64_t previous_end_ns)
+/* Whether the operation may begin while `in_flight` is between begin and finish. A unit's queue makes a computation wait for the one before; a
+ * transfer's bytes may take other ways. */
+static bool may_follow(const struct engine *e, const struct op *op, int32_t in_flight)
 {
-    const struct op *op = &e->s->op[id];
-    struct clock_time *t = &e->timing[id];
+    if (op->link >= 0)
+        return !pending(e, op, NONE);
+    return e->work->queues && e->work->queues(e->work->context, op) && !pending(e, op, in_flight);
+}
+
+static bool begin(struct engine *e, int32_t id)
+{
     struct error cause = {0};
-    t->start_ns = now_ns() - e->zero_ns;
-    t->waits_for = -1;
-    if (t->start_ns < previous_end_ns)
-        t->start_ns = previous_end_ns;
-    for (int i = 0; i < op->n_deps; i++)
-        if (t->waits_for < 0 || e->timing[op->dep[i]].end_ns > e->timing[t->waits_for].end_ns)
-            t->waits_for = op->dep[i];
-    enum status s = e->work->begin(e->work->context, op, &cause);
+    e->timing[id].start_ns = now_ns() - e->zero_ns;
+    enum status s = e->work->begin(e->work->context, &e->s->op[id], &cause);
     if (s != STATUS_OK)
         fail(e, s, &cause);
     return s == STATUS_OK;
 }
 
-static bool finish(struct engine *e, int32_t id)
+/* The dependency that ended last, all having done so; -1: there is none. */
+static int32_t last_dependency(const struct engine *e, const struct op *op)
 {
-    const struct op *op = &e->s->op[id];
+    int32_t last = NONE;
+    for (int i = 0; i < op->n_deps; i++)
+        if (last < 0 || e->timing[op->dep[i]].end_ns > e->timing[last].end_ns)
+            last = op->dep[i];
+    return last;
+}
+
+/* Ends what is in flight, if anything is. The operation's time starts when the one before it on its resource has ended. */
+static bool finish(struct worker *w)
+{
+    struct engine *e = w->e;
+    const int32_t id = w->in_flight;
     struct error cause = {0};
+    w->in_flight = NONE;
+    if (id == NONE)
+        return true;
+    const struct op *op = &e->s->op[id];
+    struct clock_time *t = &e->timing[id];
     enum status s = e->work->finish ? e->work->finish(e->work->context, op, &cause) : STATUS_OK;
-    e->timing[id].end_ns = now_ns() - e->zero_ns;
+    t->end_ns = now_ns() - e->zero_ns;
+    t->start_ns = t->start_ns < w->last_end_ns ? w->last_end_ns : t->start_ns;
+    t->waits_for = last_dependency(e, op);
+    w->last_end_ns = t->end_ns;
     if (s != STATUS_OK) {
         fail(e, s, &cause);
         return false;
@@ -106,50 +130,37 @@ static bool finish(struct engine *e, int32_t id)
     return true;
 }
 
+/* Begins an operation as soon as it may and ends the one before; leaves it in flight. */
+static bool run(struct worker *w, int32_t id)
+{
+    struct engine *e = w->e;
+    const struct op *op = &e->s->op[id];
+    /* Nobody waits for an operation with another one unfinished. */
+    if (w->in_flight != NONE && !may_follow(e, op, w->in_flight) && !finish(w))
+        return false;
+    if (!wait_ready(e, op, w->in_flight))
+        return false;
+    if (e->stop && atomic_load(e->stop)) { /* nothing is wanted any more */
+        if (!finish(w))
+            return false;
+        e->timing[id].waits_for = SKIPPED;
+        mark_done(e, id);
+        return true;
+    }
+    if (!begin(e, id))
+        return false;
+    const bool ended = finish(w);
+    w->in_flight = id;
+    return ended;
+}
+
 static void *work_loop(void *arg)
 {
     struct worker *w = arg;
-    struct engine *e = w->e;
-    int32_t in_flight = -1; /* begun, not finished */
-    int64_t last_end_ns = 0;
-    for (int32_t i = 0; i < w->n; i++) {
-        const struct op *op = &e->s->op[w->op[i]];
-        /* A second transfer may start while the first is in flight, but nobody waits for it with one unfinished. */
-        if (in_flight >= 0 && (op->link < 0 || pending(e, op) >= 0)) {
-            if (!finish(e, in_flight))
-                return NULL;
-            last_end_ns = e->timing[in_flight].end_ns;
-            in_flight = -1;
-        }
-        if (!wait_ready(e, op))
-            return NULL;
-        if (e->stop && atomic_load(e->stop)) { /* nothing is wanted any more */
-            if (in_flight >= 0 && !finish(e, in_flight))
-                return NULL;
-            in_flight = -1;
-            e->timing[w->op[i]].waits_for = SKIPPED;
-            mark_done(e, w->op[i]);
-            continue;
-        }
-        if (!begin(e, w->op[i], last_end_ns))
-            return NULL;
-        if (in_flight >= 0) {
-            if (!finish(e, in_flight))
-                return NULL;
-            last_end_ns = e->timing[in_flight].end_ns;
-            if (e->timing[w->op[i]].start_ns < last_end_ns)
-                e->timing[w->op[i]].start_ns = last_end_ns;
-        }
-        in_flight = w->op[i];
-        if (op->link < 0) {
-            if (!finish(e, in_flight))
-                return NULL;
-            last_end_ns = e->timing[in_flight].end_ns;
-            in_flight = -1;
-        }
-    }
-    if (in_flight >= 0)
-        finish(e, in_flight);
+    int32_t i = 0;
+    while (i < w->n && run(w, w->op[i]))
+        i++;
+    finish(w); /* after a failure too: its memory may be given back */
     return NULL;
 }
 
@@ -166,7 +177,7 @@ static void start_workers(struct engine *e, struct worker *w, int n)
 {
     const struct schedule *s = e->s;
     for (int r = 0; r < n; r++)
-        w[r] = (struct worker){.e = e, .n = s->first[r + 1] - s->first[r], .op = s->lane + s->first[r]};
+        w[r] = (struct worker){.e = e, .n = s->first[r + 1] - s->first[r], .op = s->lane + s->first[r], .in_flight = NONE};
     for (int r = 0; r < n; r++) {
         if (w[r].n == 0)
             continue;

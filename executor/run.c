@@ -17,10 +17,10 @@
 #include "model/integers.h"
 #include "model/stream.h"
 
-/* A link's thread has its own queue to the disk and its own for copies, and at most two operations between begin and finish. */
-struct link_queue {
+/* A resource's thread has at most two operations between begin and finish, with numbers 0 and 1 in turn; the last link's has a queue to the disk. */
+struct op_queue {
     struct io *io;
-    int64_t job[2];
+    int64_t job[2]; /* of transfers */
     int first, n;
 };
 
@@ -40,7 +40,7 @@ struct runner {
     struct weights weights;
     struct state state;
     struct schedule schedule;
-    struct link_queue queue[RESOURCES_MAX];
+    struct op_queue queue[RESOURCES_MAX];
     struct io *lookup_io; /* of the compute thread */
     double pinning_s;
     struct workspace_view workspace[TIERS_MAX], *host; /* host: of the tier whose lookup is used */
@@ -81,7 +81,7 @@ static struct lane lane_of(const struct runner *r, int resource)
     return (struct lane){r->backend[0], r->unit[0], resource};
 }
 
-/* Hidden states start as token vectors, fetched a workspace-full at a time. */
+/* Hidden states start as token vectors, fetched a workspace-full at a time; the one before may still be on its way to the unit. */
 static enum status run_embed(struct runner *r, const struct op *op, const struct layer_weights *w, const struct batch *batch,
                              struct error *err)
 {
@@ -99,7 +99,9 @@ static enum status run_embed(struct runner *r, const struct op *op, const struct
         int64_t n = rows - row < at_once ? rows - row : at_once;
         for (int64_t i = 0; i < n; i++)
             ids[i] = token_at(r, first_sequence(r, op) + (row + i) / batch->tokens, op->step, (row + i) % batch->tokens);
-        s = weights_lookup(&r->weights, ids, n, vectors, &lane, r->lookup_io, err);
+        s = row > 0 ? lane_wait(&lane, err) : STATUS_OK;
+        if (s == STATUS_OK)
+            s = weights_lookup(&r->weights, ids, n, vectors, &lane, r->lookup_io, err);
         if (s == STATUS_OK)
             s = r->backend[0]->embed(r->unit[0], w, batch, row, n, vectors, a->weight_format, err);
     }
@@ -117,22 +119,24 @@ static void accept_token(struct runner *r, int64_t sequence, int step, int32_t t
             r->ended[sequence] = true;
 }
 
-static enum status sample_batch(struct runner *r, const struct op *op, const float *logits, struct error *err)
+/* Where a head's operation has the tokens that it chooses: 1 MiB at least, four times what the largest batch takes. */
+static int32_t *chosen(const struct runner *r, int number)
 {
-    int n = r->o.setting.policy->gpu_batch_size, first = first_sequence(r, op);
-    int32_t *token = (int32_t *)(void *)r->host->lookup; /* 1 MiB at least: four times what the largest batch takes */
-    enum status s = r->backend[0]->choose(r->unit[0], &r->o.sampling, logits, n, r->first + first, op->step, token, err);
-    for (int i = 0; i < n && s == STATUS_OK; i++)
-        accept_token(r, first + i, op->step, token[i]);
-    if (s != STATUS_OK || !stream_ends_pass(r->o.setting.workload, r->o.setting.policy, op->batch, op->step))
-        return s;
+    return (int32_t *)(void *)r->host->lookup + (int64_t)number * r->o.setting.policy->gpu_batch_size;
+}
+
+static void accept_batch(struct runner *r, const struct op *op, const int32_t *token)
+{
+    for (int i = 0; i < r->o.setting.policy->gpu_batch_size; i++)
+        accept_token(r, first_sequence(r, op) + i, op->step, token[i]);
+    if (!stream_ends_pass(r->o.setting.workload, r->o.setting.policy, op->batch, op->step))
+        return;
     bool all = true;
     for (int64_t i = 0; i < r->wanted; i++)
         all &= r->ended[i];
     r->stop = all;
     if (r->o.step_done)
         r->o.step_done(op->step, r->o.arg);
-    return s;
 }
 
 static bool last_layer(const struct runner *r, const struct op *op)
@@ -167,9 +171,9 @@ static enum status show_logits(struct runner *r, const struct op *op, const stru
     return s;
 }
 
-/* The last position only, or with a logits hook all of them, the last one last. */
+/* The last position only, or with a logits hook all of them, the last one last. Its tokens are there when it has ended. */
 static enum status run_head(struct runner *r, const struct op *op, const struct layer_weights *w, const struct batch *batch,
-                            struct error *err)
+                            int32_t *token, struct error *err)
 {
     int head = op->layer - layer_of(r, op)->block;
     float *logits = logits_of(r, op);
@@ -181,7 +185,10 @@ static enum status run_head(struct runner *r, const struct op *op, const struct 
         if (s == STATUS_OK && r->o.logits)
             s = show_logits(r, op, batch, t, logits, err);
     }
-    return s == STATUS_OK && last_layer(r, op) ? sample_batch(r, op, logits, err) : s;
+    if (s != STATUS_OK || !last_layer(r, op))
+        return s;
+    return r->backend[0]->choose(r->unit[0], &r->o.sampling, logits, batch->sequences, r->first + first_sequence(r, op), op->step,
+                                 token, err);
 }
 
 static float *near_rows(const struct runner *r, int tier, const struct op *op)
@@ -189,7 +196,7 @@ static float *near_rows(const struct runner *r, int tier, const struct op *op)
     return r->workspace[tier].near + (int64_t)op->near_slot * r->o.setting.policy->gpu_batch_size * r->qkv_width;
 }
 
-static enum status run_compute(struct runner *r, const struct op *op, struct error *err)
+static enum status begin_compute(struct runner *r, const struct op *op, int number, struct error *err)
 {
     struct layer_weights w;
     struct batch batch = {.pad = r->pad + first_sequence(r, op)};
@@ -209,7 +216,7 @@ static enum status run_compute(struct runner *r, const struct op *op, struct err
     case OP_MLP:
         return r->backend[0]->mlp(r->unit[0], &w, &batch, err);
     case OP_HEAD:
-        return run_head(r, op, &w, &batch, err);
+        return run_head(r, op, &w, &batch, chosen(r, number), err);
     case OP_QKV:
         return r->backend[0]->qkv(r->unit[0], &w, &batch, near_rows(r, 0, op), err);
     default:
@@ -232,7 +239,6 @@ static enum status move_near(struct runner *r, const struct op *op, struct error
 static enum status begin_transfer(struct runner *r, const struct op *op, int64_t *job, struct error *err)
 {
     struct lane lane = lane_of(r, op->resource);
-    *job = -1;
     if (op->kind == OP_SEND_QKV || op->kind == OP_RETURN_ATTENDED)
         return move_near(r, op, err);
     if (op->kind == OP_LOAD_WEIGHTS)
@@ -240,28 +246,47 @@ static enum status begin_transfer(struct runner *r, const struct op *op, int64_t
     return state_move(&r->state, op, &lane, r->queue[op->resource].io, job, err);
 }
 
+/* The unit on whose queue an operation is. */
+static int unit_of(const struct op *op)
+{
+    return op->kind == OP_ATTEND ? 1 : 0;
+}
+
+/* A head whose logits are shown uses the buffer that tokens and their vectors pass through. */
+static bool queues(void *context, const struct op *op)
+{
+    const struct runner *r = context;
+    const bool shows = op->kind == OP_HEAD && r->o.logits;
+    return r->backend[unit_of(op)]->queues && !op_needs_idle_unit(op) && !shows;
+}
+
 static enum status begin(void *context, const struct op *op, struct error *err)
 {
     struct runner *r = context;
-    if (op->link < 0)
-        return run_compute(r, op, err);
-    struct link_queue *q = &r->queue[op->resource];
-    int number = (q->first + q->n++) % 2;
-    enum status s = begin_transfer(r, op, &q->job[number], err);
-    return s == STATUS_OK ? r->backend[0]->mark(r->unit[0], op->resource, number, err) : s;
+    struct op_queue *q = &r->queue[op->resource];
+    const int number = (q->first + q->n) % 2, unit = unit_of(op);
+    q->job[number] = -1;
+    enum status s = op->link < 0 ? begin_compute(r, op, number, err) : begin_transfer(r, op, &q->job[number], err);
+    if (s == STATUS_OK)
+        s = r->backend[unit]->mark(r->unit[unit], op->resource, number, err);
+    if (s == STATUS_OK)
+        q->n++;
+    return s;
 }
 
 static enum status finish(void *context, const struct op *op, struct error *err)
 {
     struct runner *r = context;
-    if (op->link < 0)
-        return STATUS_OK;
-    struct link_queue *q = &r->queue[op->resource];
-    int number = q->first;
+    struct op_queue *q = &r->queue[op->resource];
+    const int number = q->first, unit = unit_of(op);
     q->first = (q->first + 1) % 2;
     q->n--;
-    enum status s = r->backend[0]->wait(r->unit[0], op->resource, number, err);
-    return s == STATUS_OK && q->job[number] >= 0 ? io_wait(q->io, q->job[number], err) : s;
+    enum status s = r->backend[unit]->wait(r->unit[unit], op->resource, number, err);
+    if (s == STATUS_OK && q->job[number] >= 0)
+        s = io_wait(q->io, q->job[number], err);
+    if (s == STATUS_OK && op->kind == OP_HEAD && last_layer(r, op))
+        accept_batch(r, op, chosen(r, number));
+    return s;
 }
 
 /* -- opening ---------------------------------------------------------------------------------------------------------- */
@@ -530,7 +555,7 @@ static enum status check_in_use(const struct runner *r, struct trace *trace, str
 enum status runner_generate(struct runner *r, const struct prompt *prompts, int64_t n, int64_t first, struct generated *out,
                             struct trace *trace, struct error *err)
 {
-    struct engine_work work = {.context = r, .begin = begin, .finish = finish};
+    struct engine_work work = {.context = r, .begin = begin, .finish = finish, .queues = queues};
     enum status s = fill_block(r, prompts, n, err);
     r->first = first;
     if (trace)

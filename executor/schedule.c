@@ -39,6 +39,11 @@ int op_rank(const struct op *op)
     }
 }
 
+bool op_needs_idle_unit(const struct op *op)
+{
+    return op->kind == OP_EMBED;
+}
+
 int64_t step_first_token(const struct workload *w, int step)
 {
     return step == 0 ? 0 : w->prompt_tokens + step - 1;

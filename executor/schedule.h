@@ -15,6 +15,7 @@
 #ifndef BALLAST_EXECUTOR_SCHEDULE_H
 #define BALLAST_EXECUTOR_SCHEDULE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "model/arch.h"
@@ -68,6 +69,10 @@ struct op {
  * keep the order of the list. */
 #define RANKS 4
 int op_rank(const struct op *op);
+
+/* Whether a computation begins on the host, with what the one before it on its unit may still be making: an embedding looks up the tokens that were
+ * chosen. No other needs the unit idle, if that works off its computations in order. */
+bool op_needs_idle_unit(const struct op *op);
 
 struct schedule {
     int32_t n_ops, cap_ops;

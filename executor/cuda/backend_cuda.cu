@@ -1,7 +1,7 @@
 /* backend_cuda.cu - the layers of a decoder on a GPU, in terms of kernels.h and blas.h.
  *
- * Everything of an operation goes to the compute queue's stream in order; the function waits for that stream alone. Each link has a stream
- * of its own. What a product multiplies is made in the format of its weights, or f32 where the unit's math says so, by the product
+ * Everything of an operation goes to the compute queue's stream in order, and no function waits for it: the next operation's may be queued behind. So
+ * all that the host hands over but for copies from and to pinned memory goes as arguments. Each link has a stream of its own. What a product multiplies is made in the format of its weights, or f32 where the unit's math says so, by the product
  * before it if there is nothing else between them; other intermediate results are f32. Like the CPU's, the unit works on as many rows at a time as its workspace holds; a sequence of more is cut by tokens.
  */
 #include <algorithm>
@@ -235,7 +235,7 @@ static enum status upload(struct backend_state *b, const int32_t *from, int64_t 
         return error_set(err, STATUS_INVALID, "the workspace has no room for %lld bytes of padding and pages", (long long)bytes);
     *to = reinterpret_cast<int32_t *>(b->scratch + b->used);
     b->used += bytes;
-    return GPU_TRY(err, cudaMemcpyAsync(*to, from, (size_t)n * sizeof *from, cudaMemcpyHostToDevice, b->compute));
+    return GPU_TRY(err, gpu_put(b->compute, *to, from, n));
 }
 
 /* What kernels need to know of the batch goes into the scratch. */
@@ -250,11 +250,6 @@ static enum status begin_operation(struct backend_state *b, const struct batch *
             TRY(upload(b, seg->page, (batch->first + batch->tokens + seg->page_tokens - 1) / seg->page_tokens, &b->page, err));
     }
     return STATUS_OK;
-}
-
-static enum status end_operation(struct backend_state *b, struct error *err)
-{
-    return GPU_TRY(err, cudaStreamSynchronize(b->compute));
 }
 
 /* What is computed at a time: new tokens [from, to) of sequences [begin, end), several sequences only with all their tokens. */
@@ -507,7 +502,7 @@ static enum status layer_attention(struct backend_state *b, const struct layer_w
         TRY(project_out(b, w, tile_rows(&t), b->inner, err));
         TRY(scatter(b, w, batch, &t, ROLE_O_BIAS, err));
     } while (next_tile(b, batch, &t));
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 static enum status near_qkv(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, float *qkv,
@@ -521,7 +516,7 @@ static enum status near_qkv(struct backend_state *b, const struct layer_weights 
         TRY(project_qkv(b, w, tile_rows(&t), rows, err));
         TRY(attend_segments(b, batch, &t, rows, err));
     } while (next_tile(b, batch, &t));
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 static enum status near_attend(struct backend_state *b, const struct layer *, const struct batch *batch, float *qkv,
@@ -530,7 +525,7 @@ static enum status near_attend(struct backend_state *b, const struct layer *, co
     const struct tile all = {0, batch->sequences, 0, batch->tokens};
     TRY(begin_operation(b, batch, err));
     TRY(attend_segments(b, batch, &all, qkv, err));
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 static enum status near_out(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, const float *qkv,
@@ -542,7 +537,7 @@ static enum status near_out(struct backend_state *b, const struct layer_weights 
         TRY(project_out(b, w, tile_rows(&t), qkv + t.begin * b->qkv_width, err));
         TRY(scatter(b, w, batch, &t, ROLE_O_BIAS, err));
     } while (next_tile(b, batch, &t));
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 /* -- the other layers ------------------------------------------------------------------------------------------------- */
@@ -561,7 +556,7 @@ static enum status layer_mlp(struct backend_state *b, const struct layer_weights
         TRY(product(b, w, ROLE_FC2, b->inner, ffn, m, b->out, b->a->hidden, err));
         TRY(scatter(b, w, batch, &t, ROLE_FC2_BIAS, err));
     } while (next_tile(b, batch, &t));
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 static enum status resident_product(struct backend_state *b, const struct layer_weights *w, enum tensor_role role, const float *x,
@@ -604,7 +599,7 @@ static enum status layer_head(struct backend_state *b, const struct layer_weight
         GPU(gpu_convert(b->compute, rows, FORMAT_F32, e, end - begin, e, b->operand, operand_format(b, w->format), e));
         TRY(product(b, w, ROLE_EMBED_TOKENS, b->operand, e, end - begin, logits + begin * vocab + table->row_begin, vocab, err));
     }
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 static enum status choose(struct backend_state *b, const struct sampling *how, const float *logits, int sequences,
@@ -615,8 +610,7 @@ static enum status choose(struct backend_state *b, const struct sampling *how, c
     if (bytes > b->scratch_bytes)
         return error_set(err, STATUS_INVALID, "the workspace has no room for %d tokens", sequences);
     GPU(gpu_sample(b->compute, how, logits, sequences, b->a->vocab, sequence, position, chosen));
-    GPU(cudaMemcpyAsync(token, chosen, (size_t)bytes, cudaMemcpyDeviceToHost, b->compute));
-    return end_operation(b, err);
+    return GPU_TRY(err, cudaMemcpyAsync(token, chosen, (size_t)bytes, cudaMemcpyDeviceToHost, b->compute));
 }
 
 /* Rows [row, row + n) of the batch, whose vectors (n, stride bytes apart) are on the device. */
@@ -653,7 +647,7 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
         TRY(resident_product(b, w, ROLE_PROJECT_IN, b->out, n, b->inner, err));
         TRY(embed_rows(b, w, batch, row + at, n, there, b->a->hidden * 4, FORMAT_F32, err));
     }
-    return end_operation(b, err);
+    return STATUS_OK;
 }
 
 /* -- the table -------------------------------------------------------------------------------------------------------- */
@@ -661,8 +655,8 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
 static const struct memory device = {device_take, device_give}, host = {host_take, host_give};
 
 static const struct backend backend_gpu = {
-    "cuda",      &device,         &host,     backend_open, backend_close, copy,     copy_pageable, mark,     wait,
-    layer_embed, layer_attention, layer_mlp, layer_head,   choose,        near_qkv, near_attend,   near_out,
+    "cuda", true,        &device,         &host,     backend_open, backend_close, copy,     copy_pageable, mark,
+    wait,   layer_embed, layer_attention, layer_mlp, layer_head,   choose,        near_qkv, near_attend,   near_out,
 };
 
 extern "C" const struct backend_table ballast_backend = {BACKEND_TABLE_VERSION, &backend_gpu};

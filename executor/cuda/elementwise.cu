@@ -1,4 +1,7 @@
-/* elementwise.cu - embeddings, norms, residual additions, activations and conversions: one pass of memory each. */
+/* elementwise.cu - embeddings, norms, residual additions, activations and conversions: one pass of memory each; and small tables that go up as
+ * arguments. */
+#include <cstring>
+
 #include "executor/cuda/device.cuh"
 
 /* A block takes a whole row, or where rows are independent of each other's columns RUN of them: decode has few rows. */
@@ -144,4 +147,28 @@ int gpu_convert(gpu_stream s, const void *x, enum format x_format, int64_t ldx, 
     if (m * d == 0)
         return 0;
     return launch(convert_kernel, runs_of(m, d), dim3(ROW_THREADS), s, x, x_format, ldx, d, y, y_format, ldy);
+}
+
+/* Arguments of a kernel are at most 4 KiB. */
+static const int PUT_MAX = 960;
+struct put_values {
+    int32_t value[PUT_MAX];
+};
+
+__global__ void put_kernel(int32_t *y, struct put_values x, int n)
+{
+    for (int i = (int)threadIdx.x; i < n; i += ROW_THREADS)
+        y[i] = x.value[i];
+}
+
+int gpu_put(gpu_stream s, int32_t *y, const int32_t *x, int64_t n)
+{
+    int failed = 0;
+    for (int64_t at = 0; at < n && !failed; at += PUT_MAX) {
+        const int part = (int)(n - at < PUT_MAX ? n - at : PUT_MAX);
+        struct put_values values;
+        memcpy(values.value, x + at, (size_t)part * sizeof *x);
+        failed = launch(put_kernel, dim3(1), dim3(ROW_THREADS), s, y + at, values, part);
+    }
+    return failed;
 }

@@ -47,6 +47,10 @@ int gpu_activate(gpu_stream s, void *x, enum format format, const float *bias, e
 int gpu_convert(gpu_stream s, const void *x, enum format x_format, int64_t ldx, int64_t m, int64_t d, void *y,
                 enum format y_format, int64_t ldy);
 
+/* y (n) = x (n), which is plain memory of the host and has been read on return. It travels as arguments of kernels, 960 of them a launch: a copy
+ * out of memory that is not page-locked may wait for the stream. */
+int gpu_put(gpu_stream s, int32_t *y, const int32_t *x, int64_t n);
+
 /* Reference: ref_linear with FORMAT_Q4. y (m, ldy) of y_format, columns [0, rows) = x (m, cols; leading dimension ldx) fp16 times the
  * 4-bit matrix w (rows, cols), on the tensor cores: weights are unpacked to fp16 on their way there, as gpu_unpack_q4 has them, sums are
  * f32. m from 1 to 64 is what it is for; any m is right, and any w and x aligned to two bytes. Loads are wide where w and x are aligned

@@ -33,6 +33,33 @@ Test(cuda_executor, untied_without_biases_is_the_reference_for_every_placement)
     every_placement(MODELS[4], gpu(EMU_EAGER));
 }
 
+/* As a run is: nothing but the tokens comes down, and they do while other heads are at work. */
+Test(cuda_executor, tokens_whose_logits_nobody_sees_are_the_reference_for_every_placement)
+{
+    every_placement_unseen(MODELS[0], gpu(EMU_LATE));
+    every_placement_unseen(MODELS[4], gpu(EMU_SEEDED));
+    every_placement_unseen(MODELS[2], gpu(EMU_EAGER));
+}
+
+/* 16 prompts of 12 tokens are 192 vectors, of which the buffer they pass through, 1 MiB, holds 127 with two sectors each: the second part is read
+ * when the first has gone up. */
+Test(cuda_executor, prompts_of_more_vectors_than_their_buffer_holds_are_the_reference)
+{
+    struct fixture f;
+    struct outcome o;
+    struct error err = {0};
+    const struct placed *c = &PLACED[13]; /* all on the disk */
+    struct hardware hw = machine_of(c, "f32", ballast_backend.backend);
+    struct policy p = placed_policy(c, &hw);
+    p.gpu_batch_size = 16;
+    p.num_gpu_batches = 1;
+    fixture_load(&f, MODELS[0]);
+    cr_assert_eq(run_fixture(&f, &hw, &p, gpu(EMU_LATE), &o, NULL, &err), STATUS_OK, "%s", err.text);
+    assert_same_tokens(&f, &o, "a batch of 16");
+    free_outcome(&o);
+    fixture_free(&f);
+}
+
 Test(cuda_executor, sparse_attention_is_the_reference_for_every_placement_in_place)
 {
     every_placement_as("opt-tiny-pre", "sparse", gpu(EMU_SEEDED));
@@ -130,9 +157,9 @@ Test(cuda_executor, too_little_memory_says_how_much_was_asked_for)
 
 /* -- what is planned and what is used ------------------------------------------------------------------------------------ */
 
-/* The workspace that is planned for f16 holds all rows of a batch, so a layer takes its kernels once: attention a norm, three biases, a store,
- * attention, a conversion and an addition; the MLP a norm, an activation and an addition; the embedding one; the head for each position that
- * it scores a conversion before and after a norm; and the choice of tokens one. Products are cuBLAS's. */
+/* The workspace that is planned for f16 holds all rows of a batch, so a layer takes its kernels once: attention one for the padding, a norm, three
+ * biases, a store, attention, a conversion and an addition; the MLP a norm, an activation and an addition; the embedding its own and one for the
+ * padding; the head for each position that it scores a conversion before and after a norm; and the choice of tokens one. Products are cuBLAS's. */
 Test(cuda_executor, the_planned_workspace_holds_the_rows_of_a_batch)
 {
     struct fixture f;
@@ -146,7 +173,7 @@ Test(cuda_executor, the_planned_workspace_holds_the_rows_of_a_batch)
     fixture_load(&f, MODELS[0]);
     for (int i = 0; i < f.arch.n_layers; i++) {
         const enum layer_kind kind = f.arch.layer[i].kind;
-        step += kind == LAYER_EMBED ? 1 : kind == LAYER_ATTENTION ? 8 : kind == LAYER_MLP ? 3 : 0;
+        step += kind == LAYER_EMBED ? 2 : kind == LAYER_ATTENTION ? 9 : kind == LAYER_MLP ? 3 : 0;
         head += kind == LAYER_HEAD ? 3 : 0;
     }
     const int64_t before = emu_launches();

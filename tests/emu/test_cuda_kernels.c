@@ -237,6 +237,30 @@ static void check_activation(enum activation activation, enum format format, uin
     free(x), free(bias), free(y);
 }
 
+/* In as many launches as it takes, as it was at the call, whenever these run; what is behind its end stays 0. */
+Test(cuda_kernels, a_table_goes_up_as_it_was)
+{
+    uint64_t seed = test_seed("put");
+    static const int64_t sizes[] = {0, 1, 129, 960, 961, 5000};
+    for (int round = 0; round < 3; round++) {
+        begin(round, "put");
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            const int64_t n = sizes[i];
+            int32_t *x = calloc((size_t)n + 1, sizeof *x), *want = calloc((size_t)n + 1, sizeof *x),
+                    *y = calloc((size_t)n + 1, sizeof *x);
+            void *gy = on_device(x, (n + 1) * (int64_t)sizeof *x);
+            for (int64_t k = 0; k < n; k++)
+                want[k] = x[k] = (int32_t)next_random(&seed);
+            cr_assert_eq(gpu_put(stream, gy, x, n), 0);
+            memset(x, 0, (size_t)n * sizeof *x);
+            from_device(y, gy, (n + 1) * (int64_t)sizeof *x);
+            cr_assert_arr_eq(y, want, ((size_t)n + 1) * sizeof *x, "%lld numbers", (long long)n);
+            free(x), free(want), free(y);
+        }
+        end();
+    }
+}
+
 Test(cuda_kernels, activations_are_the_reference)
 {
     uint64_t seed = test_seed("activation");
