@@ -349,8 +349,8 @@ static enum status look_at_events(const struct observed *b, const struct trace *
         seen[i] = (struct seen){.kind = op->link >= 0 ? -1 : op->kind,
                                 .resource = op->resource,
                                 .bin = op->step == 0 ? -1 : (int)((op->step - 1) * OBSERVED_BINS / (steps > 0 ? steps : 1)),
-                                .seconds = op_seconds(op, &as_is),
-                                .changed_s = op_seconds(op, &other),
+                                .seconds = op_busy_s(op, &as_is),
+                                .changed_s = op_busy_s(op, &other),
                                 .measured_s = (double)(e->end_ns - e->start_ns) / 1e9,
                                 .op = *op};
     }
@@ -486,7 +486,7 @@ void observed_predict(const struct observed *b, const struct hardware *hw, doubl
         seconds[i] = -hidden_s(b, &b->group[i], latency_of(hw, b->group[i].resource));
     }
     for (int i = 0; i < b->n_classes; i++) {
-        seconds[b->class[i].group] += b->class[i].count * op_seconds(&b->class[i].op, &view);
+        seconds[b->class[i].group] += b->class[i].count * op_busy_s(&b->class[i].op, &view);
     }
 }
 

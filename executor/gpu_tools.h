@@ -81,7 +81,9 @@ struct gpu_attend {
     int64_t sequences, tokens, first; /* as gpu_attention of executor/cuda/kernels.h */
 };
 
-#define GPU_TOOLS_VERSION 3
+#define GPU_LAUNCHES 16
+
+#define GPU_TOOLS_VERSION 4
 
 struct gpu_tools {
     int version; /* GPU_TOOLS_VERSION */
@@ -102,7 +104,8 @@ struct gpu_tools {
     enum status (*attend)(struct gpu_bench *b, const struct gpu_attend *a, double *seconds, struct error *err);
     /* A norm of (m, d) f16 and an addition to it: 5 * m * d elements moved. */
     enum status (*passes)(struct gpu_bench *b, int64_t m, int64_t d, double *seconds, struct error *err);
-    /* `kernels` that do next to nothing, one after the other, and a wait for the last: what the host's clock sees. */
+    /* An operation of `kernels` that do next to nothing, of GPU_LAUNCHES in a row that are queued as a run's are, each launched while the one before is
+     * at work: what the host's clock sees of one. */
     enum status (*launches)(struct gpu_bench *b, int kernels, double *seconds, struct error *err);
 };
 

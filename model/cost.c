@@ -134,11 +134,10 @@ double cost_attend_s(const struct compute *unit, const struct layer *l, enum for
     return attend_s(unit, l, cache, sparsity, sequences, tokens, visible);
 }
 
-/* A layer over `sequences` sequences in `operations` operations that compute `at_once` rows at a time each, at the best rate in that
- * span. */
+/* Launches, and a layer over `sequences` sequences that are computed `at_once` rows at a time, at the best rate in that span. */
 static double layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
-                      enum format cache, double sparsity, double sequences, double operations, struct span at_once,
-                      int64_t tokens, double visible)
+                      enum format cache, double sparsity, double launch_s, double sequences, struct span at_once, int64_t tokens,
+                      double visible)
 {
     double rows = l->kind == LAYER_HEAD ? sequences : sequences * (double)tokens; /* the head scores the last position only */
     double element = unit->activation == FORMAT_F32 ? 4 : 2;
@@ -149,7 +148,7 @@ static double layer_s(const struct compute *unit, const struct arch *a, const st
     } else {
         products = matmul_s(unit, weights, matrix_elements(l), rows, at_once);
     }
-    return operations * unit->launch_s + products + rows * elementwise_elements(a, l) * element / unit->memory_bytes_per_s +
+    return launch_s + products + rows * elementwise_elements(a, l) * element / unit->memory_bytes_per_s +
            attend_s(unit, l, cache, sparsity, sequences, tokens, visible);
 }
 
@@ -158,18 +157,54 @@ static double rows_at_once(const struct compute *unit, const struct layer *l, in
     return (double)workspace_rows(unit, sequences, l->kind == LAYER_HEAD ? 1 : tokens);
 }
 
+/* In operations of `low` to `high` sequences each. */
+static struct span rows_between(const struct compute *unit, const struct layer *l, int64_t low, int64_t high, int64_t tokens)
+{
+    return (struct span){rows_at_once(unit, l, low, tokens), rows_at_once(unit, l, high, tokens)};
+}
+
+double cost_work_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                   enum format cache, double sparsity, int sequences, int64_t tokens, double visible)
+{
+    return layer_s(unit, a, l, weights, cache, sparsity, 0, sequences, rows_between(unit, l, sequences, sequences, tokens),
+                   tokens, visible);
+}
+
+double cost_operations_s(const struct compute *unit, double launch_s, double work_s)
+{
+    return compute_queues(unit) ? fmax(launch_s, work_s) : launch_s + work_s;
+}
+
 double cost_layers_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                      enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
                      int64_t tokens, double visible)
 {
-    struct span at_once = {rows_at_once(unit, l, low, tokens), rows_at_once(unit, l, high, tokens)};
-    return layer_s(unit, a, l, weights, cache, sparsity, sequences, operations, at_once, tokens, visible);
+    /* an embedding begins on the host, when the unit is idle: nothing hides its launch */
+    const bool hidden = compute_queues(unit) && l->kind != LAYER_EMBED;
+    const double launch_s = operations * unit->launch_s;
+    const double s = layer_s(unit, a, l, weights, cache, sparsity, hidden ? 0 : launch_s, sequences,
+                             rows_between(unit, l, low, high, tokens), tokens, visible);
+    return hidden ? cost_operations_s(unit, launch_s, s) : s;
 }
 
 double cost_layer_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                     enum format cache, double sparsity, int sequences, int64_t tokens, double visible)
 {
     return cost_layers_s(unit, a, l, weights, cache, sparsity, sequences, 1, sequences, sequences, tokens, visible);
+}
+
+/* docs/cost-model.md, "Launches": between none and all of the cache at home the table is linear. */
+struct near_times cost_near_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                              enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
+                              double visible)
+{
+    double attend = attend_s(unit, l, cache, sparsity, sequences, 1, visible);
+    double work =
+        layer_s(unit, a, l, weights, cache, sparsity, 0, sequences, rows_between(unit, l, low, high, 1), 1, visible) - attend;
+    double launch = operations * unit->launch_s, first = NEAR_FIRST_HALF;
+    return (struct near_times){cost_operations_s(unit, launch, work),
+                               cost_operations_s(unit, first * launch, first * work + attend) -
+                                   cost_operations_s(unit, first * launch, first * work)};
 }
 
 /* -- the table -------------------------------------------------------------------------------------------------------- */
@@ -420,32 +455,43 @@ static void add_chain_compute(struct build *b, enum phase ph, const struct layer
         chain[CHAIN_HEAD][gpu].base += s;
 }
 
+/* A layer near the cache: what is left to the first unit, and the second's attention, which is returned. */
+static double add_near_compute(struct build *b, enum phase ph, const struct layer *l, double project_s, double home_s)
+{
+    const struct compute *cpu = &b->hw->compute[1];
+    struct form *unit0 = &b->c->busy[ph][resource_compute(b->hw, 0)], *unit1 = &b->c->busy[ph][resource_compute(b->hw, 1)];
+    double below =
+        l->alike * (b->batches * cpu->launch_s + attend_s(cpu, l, b->cache, b->p->attention_sparsity, b->block, 1, b->visible));
+    unit0->base += l->alike * project_s;
+    unit0->coef[CLASS_CACHE][0] += l->alike * home_s;
+    for (int home = 1; home < b->hw->n_tiers; home++)
+        unit1->coef[CLASS_CACHE][home] += below;
+    return below;
+}
+
 static void add_compute(struct build *b, enum phase ph, enum phase work)
 {
-    int64_t tokens = work == PHASE_PREFILL ? b->w->prompt_tokens : 1;
+    const struct compute *unit = &b->hw->compute[0];
+    int64_t tokens = work == PHASE_PREFILL ? b->w->prompt_tokens : 1, low = b->p->gpu_batch_size, high = b->high->gpu_batch_size;
     double visible = work == PHASE_PREFILL ? (double)tokens : b->visible;
     double sparsity = b->p->attention_sparsity;
     bool near = b->near && work == PHASE_DECODE;
-    struct form *unit0 = &b->c->busy[ph][resource_compute(b->hw, 0)];
     for (int i = 0; i < b->a->n_layers; i++) {
         const struct layer *l = &b->a->layer[i];
         if (!l->alike)
             continue;
-        int64_t scored = l->kind == LAYER_HEAD && hardware_waits(b->hw) ? tokens : 1; /* positions: turns.h */
-        double all = cost_layers_s(&b->hw->compute[0], b->a, l, b->products, b->attended, sparsity, b->block * (double)scored,
-                                   b->batches, b->p->gpu_batch_size * scored, b->high->gpu_batch_size * scored, tokens, visible);
-        double attend = attend_s(&b->hw->compute[0], l, b->attended, sparsity, b->block, tokens, visible);
-        double below = 0; /* on the second unit */
-        unit0->base += l->alike * (near ? all - attend : all);
         if (near && l->kind == LAYER_ATTENTION) {
-            struct form *unit1 = &b->c->busy[ph][resource_compute(b->hw, 1)];
-            below = l->alike * (b->batches * b->hw->compute[1].launch_s +
-                                attend_s(&b->hw->compute[1], l, b->cache, sparsity, b->block, tokens, visible));
-            unit0->coef[CLASS_CACHE][0] += l->alike * attend;
-            for (int home = 1; home < b->hw->n_tiers; home++)
-                unit1->coef[CLASS_CACHE][home] += below;
+            struct near_times n =
+                cost_near_s(unit, b->a, l, b->products, b->attended, sparsity, b->block, b->batches, low, high, visible);
+            double below = add_near_compute(b, ph, l, n.project_s, n.home_s);
+            add_chain_compute(b, ph, l, l->alike * n.project_s, true, below);
+            continue;
         }
-        add_chain_compute(b, ph, l, l->alike * (near ? all - attend : all), near, below);
+        int64_t scored = l->kind == LAYER_HEAD && hardware_waits(b->hw) ? tokens : 1; /* positions: turns.h */
+        double s = l->alike * cost_layers_s(unit, b->a, l, b->products, b->attended, sparsity, b->block * (double)scored,
+                                            b->batches, low * scored, high * scored, tokens, visible);
+        b->c->busy[ph][resource_compute(b->hw, 0)].base += s;
+        add_chain_compute(b, ph, l, s, near, 0);
     }
 }
 

@@ -140,9 +140,25 @@ double cost_layer_s(const struct compute *unit, const struct arch *a, const stru
 double cost_layers_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                      enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
                      int64_t tokens, double visible);
+/* The same but for the launches, in which every unit is alike. */
+double cost_work_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                   enum format cache, double sparsity, int sequences, int64_t tokens, double visible);
+/* What operations take one after the other that have so much to launch and so much work: the longer of both on a unit that queues
+ * (compute_queues), else the sum. */
+double cost_operations_s(const struct compute *unit, double launch_s, double work_s);
+/* Attention near the cache cuts a layer in two: with as many key and value heads as queries three quarters of its products, and of its
+ * launches, come before attention. project_s is what both halves take on the first unit when all cache is below, home_s what comes on
+ * top when none is; arguments as of cost_layers_s, for a decode step. */
+#define NEAR_FIRST_HALF 0.75
+struct near_times {
+    double project_s, home_s;
+};
+struct near_times cost_near_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
+                              enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
+                              double visible);
 /* Seconds to fetch `rows` rows of the token table from the disk, one by one, for the embedding. */
 double cost_lookup_s(const struct hardware *hw, const struct arch *a, double rows);
-/* The attention part alone (cache read, softmax) and the rest (norm, projections): they add up to cost_layer_s. */
+/* The attention part of the work alone (cache read, softmax); the rest is norm and projections. */
 double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sparsity, int sequences,
                      int64_t tokens, double visible);
 

@@ -53,10 +53,11 @@ struct company {
 /* Of one batch in a layer, when attention is near the cache; and of a pass, where all batches wait for all: the embedding of the first, the
  * head of all. */
 struct near {
-    double layers, project_s, mlp_s, ends_s, at_home_s, attend_s, up_s, down_s;
+    struct near_times gpu;
+    double layers, mlp_s, ends_s, attend_s, up_s, down_s;
 };
 
-static struct near near_times(const struct arch *a, const struct hardware *hw, const struct policy *p, struct company with)
+static struct near near_of(const struct arch *a, const struct hardware *hw, const struct policy *p, struct company with)
 {
     const struct compute *gpu = &hw->compute[0];
     enum format weights = policy_weight_format(p, a), cache = policy_cache_format(p, gpu);
@@ -67,8 +68,7 @@ static struct near near_times(const struct arch *a, const struct hardware *hw, c
         const double s = cost_layer_s(gpu, a, l, weights, cache, p->attention_sparsity, batch, 1, with.visible);
         if (l->kind == LAYER_ATTENTION && n.layers++ == 0) {
             double up = (double)batch * (double)(a->heads * a->head_dim) * 4;
-            n.at_home_s = cost_attend_s(gpu, l, cache, p->attention_sparsity, batch, 1, with.visible);
-            n.project_s = s - n.at_home_s;
+            n.gpu = cost_near_s(gpu, a, l, weights, cache, p->attention_sparsity, batch, 1, batch, batch, with.visible);
             n.attend_s =
                 hw->compute[1].launch_s + cost_attend_s(&hw->compute[1], l, cache, p->attention_sparsity, batch, 1, with.visible);
             n.up_s = cost_transfer_s(hw, 0, false, up);
@@ -84,8 +84,8 @@ static struct near near_times(const struct arch *a, const struct hardware *hw, c
 static void near_chain(struct cost *c, const struct hardware *hw, enum phase ph, const struct near *n, double times)
 {
     struct form *chain = c->chain[ph][CHAIN_NEAR], *gpu = &chain[resource_compute(hw, 0)];
-    gpu->base += times * n->project_s;
-    gpu->coef[CLASS_CACHE][0] += times * n->at_home_s;
+    gpu->base += times * n->gpu.project_s;
+    gpu->coef[CLASS_CACHE][0] += times * n->gpu.home_s;
     below(&chain[resource_compute(hw, 1)], hw, CLASS_CACHE, times * n->attend_s);
     below(&chain[resource_link_read(0)], hw, CLASS_CACHE, times * n->up_s);
     below(&chain[resource_link_write(0)], hw, CLASS_CACHE, times * n->down_s);
@@ -109,9 +109,9 @@ static void near_waits(struct cost *c, const struct hardware *hw, enum phase ph,
     const double layers = with.passes * (n->layers - 1);
     struct form *work = add(c, ph, cpu, gpu), *up = add(c, ph, cpu, resource_link_read(0)),
                 *down = add(c, ph, cpu, resource_link_write(0));
-    work->base = with.passes * (n->project_s + n->mlp_s + n->ends_s);
-    work->coef[CLASS_CACHE][0] = with.passes * n->at_home_s;
-    below(work, hw, CLASS_ACTIVATION, layers * (n->project_s + fmax(0, with.batches - 4) * n->mlp_s));
+    work->base = with.passes * (n->gpu.project_s + n->mlp_s + n->ends_s);
+    work->coef[CLASS_CACHE][0] = with.passes * n->gpu.home_s;
+    below(work, hw, CLASS_ACTIVATION, layers * (n->gpu.project_s + fmax(0, with.batches - 4) * n->mlp_s));
     below(up, hw, CLASS_CACHE, with.passes * n->up_s);
     below(down, hw, CLASS_CACHE, with.passes * n->down_s);
     below(up, hw, CLASS_ACTIVATION, layers * n->up_s);
@@ -121,7 +121,7 @@ static void near_waits(struct cost *c, const struct hardware *hw, enum phase ph,
 static void near_build(struct cost *c, const struct arch *a, const struct hardware *hw, const struct policy *p, enum phase ph,
                        struct company with)
 {
-    const struct near n = near_times(a, hw, p, with);
+    const struct near n = near_of(a, hw, p, with);
     if (n.layers == 0)
         return;
     near_rows(c, hw, ph, &n, with);

@@ -93,6 +93,11 @@ bool hardware_is_emulated(const struct hardware *hw)
     return strcmp(hw->estimate, "emulated") == 0;
 }
 
+bool compute_queues(const struct compute *unit)
+{
+    return unit->threads == 0 && !unit->whole_batch;
+}
+
 bool hardware_waits(const struct hardware *hw)
 {
     return hw->runtime.staging_bytes_per_s.n > 0;

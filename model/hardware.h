@@ -62,7 +62,7 @@ struct compute {
     double attention_prefill_flops_per_s; /* causal, counted as 4*H*e per (query, visible key) pair */
     double attention_decode_bytes_per_s[FORMAT_COUNT]; /* cache bytes read per second; 0: not measured */
     double memory_bytes_per_s;                         /* element-wise passes */
-    double launch_s;                                   /* fixed cost of one operation */
+    double launch_s;                                   /* fixed cost of one operation; see compute_queues */
     bool
         whole_batch; /* computes a batch at once, not about WORKSPACE_ROWS rows at a time: so of the first unit under a runtime */
     int64_t workspace_bytes; /* fixed scratch the backend reserves on `tier` */
@@ -107,6 +107,9 @@ enum status hardware_load(struct hardware *hw, const char *path, struct error *e
 enum status hardware_parse(struct hardware *hw, const char *path, const char *text, size_t n, struct error *err);
 /* Writes a file that hardware_load reads back; `source` goes into every "source" field. Atomic: temporary file and rename. */
 enum status hardware_save(const struct hardware *hw, const char *path, const char *source, struct error *err);
+/* Whether an operation is launched while the one before it is at work: a device's queue takes it so from ballast's engine, but not from a runtime
+ * that waits. An operation then takes the longer of its launch and its work, on other units both. */
+bool compute_queues(const struct compute *unit);
 int hardware_tier(const struct hardware *hw, const char *name); /* index, or -1 */
 bool hardware_waits(const struct hardware *hw);                 /* it describes a program that waits at every turn */
 bool hardware_is_emulated(const struct hardware *hw);           /* its estimate */

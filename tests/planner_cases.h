@@ -75,6 +75,12 @@ static inline void random_unit(struct compute *u)
     u->workspace_bytes = 0;
 }
 
+static inline void make_it_queue(struct compute *u, double launch_s)
+{
+    u->threads = 0;
+    u->launch_s = launch_s;
+}
+
 /* Rates over three decades; capacities around the size of the small models, so that some do not fit at all. */
 static inline struct hardware random_machine(int n_tiers)
 {
@@ -89,6 +95,8 @@ static inline struct hardware random_machine(int n_tiers)
     }
     for (int u = 0; u < hw.n_computes; u++)
         random_unit(&hw.compute[u]);
+    if (pick(2)) /* launches behind work, and sometimes the other way round */
+        make_it_queue(&hw.compute[0], log_uniform(1e-7, 1e-3));
     return hw;
 }
 

@@ -44,13 +44,19 @@ static struct policy random_switches(const struct hardware *hw)
     return p;
 }
 
-static void assert_form_below(const struct form *low, double scale, const struct form *at, const char *what, int box)
+/* A form with each class on one tier: of all other placements it is between these. */
+static double corner_of(const struct form *f, int w, int c, int h)
 {
-    cr_assert_leq(low->base * scale, at->base * (1 + 1e-12), "box %d: %s", box, what);
-    for (int c = 0; c < CLASS_COUNT; c++)
-        for (int t = 0; t < TIERS_MAX; t++)
-            cr_assert_leq(low->coef[c][t] * scale, at->coef[c][t] * (1 + 1e-12), "box %d: %s, class %d, tier %d", box, what, c,
-                          t);
+    return f->base + f->coef[CLASS_WEIGHT][w] + f->coef[CLASS_CACHE][c] + f->coef[CLASS_ACTIVATION][h];
+}
+
+static void assert_form_below(const struct form *low, double scale, const struct form *at, int n_tiers, const char *what, int box)
+{
+    for (int w = 0; w < n_tiers; w++)
+        for (int c = 0; c < n_tiers; c++)
+            for (int h = 0; h < n_tiers; h++)
+                cr_assert_leq(corner_of(low, w, c, h) * scale, corner_of(at, w, c, h) * (1 + 1e-12),
+                              "box %d: %s, weights, cache and hidden states on %d, %d, %d", box, what, w, c, h);
 }
 
 static void assert_bounds(const struct cost *bound, const struct cost *at, int box)
@@ -61,12 +67,12 @@ static void assert_bounds(const struct cost *bound, const struct cost *at, int b
         /* the same number of tokens: from the smallest block to this one, and from all steps to one */
         const double scale = at->tokens / bound->tokens * bound->steps[ph] / at->steps[ph];
         for (int r = 0; r < at->n_resources; r++)
-            assert_form_below(&bound->busy[ph][r], scale, &at->busy[ph][r], "busy", box);
+            assert_form_below(&bound->busy[ph][r], scale, &at->busy[ph][r], at->n_tiers, "busy", box);
         for (int i = 0; i < CHAIN_COUNT; i++)
             for (int r = 0; r < at->n_resources; r++)
-                assert_form_below(&bound->chain[ph][i][r], scale, &at->chain[ph][i][r], "chain", box);
+                assert_form_below(&bound->chain[ph][i][r], scale, &at->chain[ph][i][r], at->n_tiers, "chain", box);
         for (int t = 0; t < at->n_tiers; t++)
-            assert_form_below(&bound->peak[ph][t], 1, &at->peak[ph][t], "peak", box);
+            assert_form_below(&bound->peak[ph][t], 1, &at->peak[ph][t], at->n_tiers, "peak", box);
     }
 }
 

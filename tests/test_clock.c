@@ -27,6 +27,7 @@ static void begin(struct hand *h)
     h->s.op = h->op;
     h->in.schedule = &h->s;
     h->in.n_resources = 4;
+    h->in.queueing = -1;
     h->in.duration_s = h->duration_s;
     h->in.contention = h->contention;
 }
@@ -92,6 +93,46 @@ Test(clock, the_latency_of_a_queued_transfer_passes_behind_the_one_in_flight)
     AT(1, 0, 1.5);
     AT(2, 1.5, 2.5);
     AT(3, 2.5, 4);
+}
+
+/* Launching takes 2 s, work 1, 1, 5, 1 and 1 s. Of the first both show: 0..3. The second is launched behind it, from 2 to 4, and works till 5; the third,
+ * launched from 4 to 6, till 11. Behind that the fourth is launched: 11..12. The fifth waits for another unit's work until 12.5: 2 s and 1 s. Each
+ * depends on the one before. */
+Test(clock, a_unit_that_queues_launches_one_operation_behind_the_other)
+{
+    static const double work_s[] = {1, 1, 5, 1, 1};
+    struct hand h;
+    begin(&h);
+    h.in.queueing = 2;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        h.in.launch_s[k] = 2;
+    h.op[add(&h, 3, 12.5, -1)].kind = OP_ATTEND;
+    for (int i = 1; i <= 5; i++)
+        h.op[add(&h, 2, 2 + work_s[i - 1], i > 1 ? i - 1 : -1)].kind = OP_MLP;
+    h.op[5].dep[h.op[5].n_deps++] = 0;
+    run(&h);
+    AT(0, 0, 12.5);
+    AT(1, 0, 3);
+    AT(2, 3, 5);
+    AT(3, 5, 11);
+    AT(4, 11, 12);
+    AT(5, 12.5, 15.5);
+}
+
+/* The second begins on an idle unit: launched from 3 on. */
+Test(clock, an_embedding_is_launched_when_the_unit_is_idle)
+{
+    struct hand h;
+    begin(&h);
+    h.in.queueing = 2;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        h.in.launch_s[k] = 2;
+    for (int i = 0; i < 3; i++)
+        h.op[add(&h, 2, 3, -1)].kind = i == 1 ? OP_EMBED : OP_MLP;
+    run(&h);
+    AT(0, 0, 3);
+    AT(1, 3, 6);
+    AT(2, 6, 8);
 }
 
 /* A bus that both links fill alone: 1 + 1 = 2, each at half its speed while both work. Link 0 has 2 s of work, link 1 has 3 s. Until 4 s
@@ -278,6 +319,72 @@ Test(simulator, every_resource_is_busy_as_long_as_the_table_says)
             assert_busy("0 50 0 100 100 0", true, 0.1, overlap, kinds[k], 0, false);
             assert_busy("0 50 100 0 0 100", false, 0.3, overlap, kinds[k], 0, false);
         }
+}
+
+/* On a unit that queues, of a prefill and one decode step; `late_s`: how much the table may be above them, its line between no cache at home and all. */
+static void assert_operations(const char *percent, bool near, double launch_s, double late_s)
+{
+    struct hardware hw = test_machine(3, "bf16");
+    struct scene c;
+    double sum_s = 0;
+    hw.compute[0].threads = 0;
+    hw.compute[0].launch_s = launch_s;
+    scene_open(&c, "opt-125m", &hw, (struct workload){64, 2, 0}, percent, 4, 3);
+    c.p.attention_near_cache = near;
+    scene_make(&c);
+    const int unit = resource_compute(&hw, 0);
+    for (int32_t i = 0; i < c.s.n_ops; i++)
+        sum_s += c.s.op[i].resource == unit ? op_busy_s(&c.s.op[i], &c.set) : 0;
+    const double table_s = c.predicted.busy_s[0][unit] + c.predicted.busy_s[1][unit];
+    cr_assert(table_s >= sum_s * (1 - 1e-12) && table_s <= sum_s * (1 + 1e-12) + late_s,
+              "%s, launch %g s: %.12g s, the table says %.12g", percent, launch_s, sum_s, table_s);
+    scene_close(&c);
+}
+
+/* In decode an operation works for 0.2 ms (attention, without that over the cache) to 0.4 ms. Half of the cache at home is two sequences of each of 36 layers and batches, over 65
+ * tokens of 2 * 768 fp16 elements at 10 GB/s. */
+Test(simulator, queued_operations_add_up_to_the_table)
+{
+    static const double launch_s[] = {0, 1e-5, 2e-4, 3e-4, 1e-2};
+    const double attend_s = 4 * 65 * 2 * 768 * 2.0 / 10e9;
+    for (size_t i = 0; i < sizeof launch_s / sizeof launch_s[0]; i++) {
+        assert_operations("100 0 100 0 100 0", false, launch_s[i], 0);
+        assert_operations("25 25 50 25 50 25", false, launch_s[i], 0);
+        assert_operations("0 50 0 100 100 0", true, launch_s[i], 0);
+        assert_operations("0 50 100 0 100 0", true, launch_s[i], 0);
+        assert_operations("0 50 50 50 100 0", true, launch_s[i], 36 * attend_s / 4);
+    }
+}
+
+/* All on a device that queues, whatever launching takes there: a pass is the sum of the longer of launch and work, and at most one launch
+ * (docs/cost-model.md, "Launches"), of which the table has the embedding's work. Step by step: the table's decode step is of the mean tokens. */
+Test(simulator, a_unit_that_queues_takes_the_tables_time_within_a_launch_a_pass)
+{
+    double most = 0;
+    seed_from_environment();
+    for (int i = 0; i < 24; i++) {
+        struct hardware hw = test_machine(3, "bf16");
+        struct scene c;
+        double table_s = 0;
+        hw.compute[0].threads = 0;
+        hw.compute[0].launch_s = 1e-5 * pow(10, 3 * below(1000) / 1000.0); /* an operation works for about 1 ms */
+        scene_open(&c, "opt-125m", &hw, (struct workload){1 + below(40), 2 + below(8), 0}, "100 0 100 0 100 0", 1 + below(4),
+                   1 + below(3));
+        c.p.schedule = below(2) ? SCHEDULE_ROW : SCHEDULE_ZIGZAG;
+        c.p.overlap = below(2);
+        scene_make(&c);
+        scene_simulate(&c);
+        for (int64_t step = 0; step < c.w.gen_tokens; step++)
+            table_s += scene_step_s(&c, step);
+        const double passes = (double)c.w.gen_tokens * (c.p.schedule == SCHEDULE_ROW ? c.p.num_gpu_batches : 1);
+        const double more_s = c.sum.total_s - table_s;
+        cr_assert(fabs(more_s) < passes * hw.compute[0].launch_s + 1e-9,
+                  "machine %d: %g s simulated, %g s predicted, %g launches between", i, c.sum.total_s, table_s,
+                  more_s / hw.compute[0].launch_s);
+        most = fmax(most, fabs(more_s) / (passes * hw.compute[0].launch_s));
+        scene_close(&c);
+    }
+    printf("clock: up to %.2f launches a pass from what is predicted\n", most);
 }
 
 /* -- noise ------------------------------------------------------------------------------------------------------------------ */

@@ -76,6 +76,47 @@ Test(cost, an_mlp_layer_is_its_products_its_passes_and_its_launch)
     arch_free(&a);
 }
 
+/* On a device one operation is launched while another is at work, so it takes the longer of both: of 10 operations all launches or all work. The
+ * embedding begins on an idle unit. A runtime's unit has both, and so has a processor. */
+Test(cost, a_launch_passes_behind_work_where_a_unit_queues)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(3, "f32");
+    struct compute *u = &hw.compute[0];
+    const struct layer *mlp = &a.layer[2], *embed = &a.layer[0];
+    const double work = cost_work_s(u, &a, mlp, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), passes = 64.0 * 3 * 768 * 4 / 10e9;
+    CLOSE(cost_layer_s(u, &a, mlp, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), 5e-6 + work);
+    u->threads = 0;
+    CLOSE(cost_layer_s(u, &a, mlp, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), work);
+    u->launch_s = 1.5 * work;
+    CLOSE(cost_layer_s(u, &a, mlp, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), 1.5 * work);
+    CLOSE(cost_layers_s(u, &a, mlp, FORMAT_F16, FORMAT_F16, 1, 40, 10, 4, 4, 16, 16), 15 * work);
+    CLOSE(cost_layer_s(u, &a, embed, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), 1.5 * work + passes);
+    u->whole_batch = true;
+    CLOSE(cost_layer_s(u, &a, mlp, FORMAT_F16, FORMAT_F16, 1, 4, 16, 16), 2.5 * work);
+    arch_free(&a);
+}
+
+/* Near the cache a layer is two operations. Products and passes take P, attention at home A. The launch L = P + 2/3 A is longer than what is before
+ * and behind attention, but with all cache at home the first half works 3/4 P + A against 3/4 P + 1/2 A of launching. */
+Test(cost, near_the_cache_each_half_of_a_layer_hides_its_launch)
+{
+    struct arch a = load("opt-125m");
+    struct hardware hw = test_machine(3, "f32");
+    struct compute *u = &hw.compute[0];
+    const double attend = cost_attend_s(u, &a.layer[1], FORMAT_F16, 1, 4, 1, 100),
+                 rest = cost_work_s(u, &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 1, 4, 1, 100) - attend;
+    struct near_times n = cost_near_s(u, &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 1, 4, 1, 4, 4, 100);
+    CLOSE(n.project_s, 5e-6 + rest);
+    CLOSE(n.home_s, attend);
+    u->threads = 0;
+    u->launch_s = rest + attend * 2 / 3;
+    n = cost_near_s(u, &a, &a.layer[1], FORMAT_F16, FORMAT_F16, 1, 4, 1, 4, 4, 100);
+    CLOSE(n.project_s, rest + attend * 2 / 3);
+    CLOSE(n.home_s, attend / 2);
+    arch_free(&a);
+}
+
 Test(cost, attention_counts_visible_pairs_in_prefill_and_cache_bytes_in_decode)
 {
     struct arch a = load("opt-125m"); /* H = 12, e = 64 */

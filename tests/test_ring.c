@@ -34,7 +34,8 @@ static double longest_load_s(const struct arch *a, const struct hardware *hw, co
 
 /* What the table leaves out of a pass over the layers. It has rows of what goes on and on; a pass begins and ends, with one layer's weights that come
  * before the first computation and one layer that is computed after the last have come. Near the cache, where the first unit is what is busy, one
- * batch's way down, attention and way up come on top in every layer, and its result may find a part of weights on the link. */
+ * batch's way down, attention and way up come on top in every layer, and its result may find a part of weights on the link. On a unit that queues an
+ * operation that has waited shows its launch. */
 static double left_out_s(const struct scene *c, int64_t step)
 {
     const struct compute *unit = c->hw.compute;
@@ -53,7 +54,8 @@ static double left_out_s(const struct scene *c, int64_t step)
             ways_s += cost_transfer_s(&c->hw, 0, true, 3 * row) + cost_transfer_s(&c->hw, 0, false, row) + part_s +
                       cost_attend_s(&unit[1], l, c->pl.cache, 1, batch, 1, visible);
     }
-    return longest_load_s(&c->a, &c->hw, &c->pl, c->hw.n_tiers - 1) + compute_s + ways_s;
+    const double launches_s = compute_queues(unit) ? batches * c->a.n_layers * unit->launch_s : 0;
+    return longest_load_s(&c->a, &c->hw, &c->pl, c->hw.n_tiers - 1) + compute_s + ways_s + launches_s;
 }
 
 /* Step by step: a maximum of means over steps of unequal length would say less (and does, of the diagonal). The other way round, while a prefill
@@ -87,6 +89,8 @@ static struct hardware balanced_machine(int n_tiers)
         hw.link[i].read_bytes_per_s = flat(log_uniform(0.3e9, 3e9));
     for (int f = 0; f < FORMAT_COUNT; f++)
         hw.compute[0].matmul[f] = flat(log_uniform(5e9, 50e9));
+    if (pick(2))
+        make_it_queue(&hw.compute[0], log_uniform(1e-5, 1e-3));
     return hw;
 }
 

@@ -22,7 +22,8 @@ struct lane {
     bool working;
     int32_t waits_for;
     double start_s, end_s;
-    double pace; /* seconds that pass for a second of work, at least 1 */
+    double launched_s; /* on a unit that queues: when the host had launched it */
+    double pace;       /* seconds that pass for a second of work, at least 1 */
 };
 
 struct clock {
@@ -34,12 +35,12 @@ struct clock {
     double load[CONTENTIONS_MAX];
 };
 
-/* Index of a dependency that has not ended, or NONE. */
-static int32_t unfinished(const struct clock *c, int32_t id)
+/* Index of a dependency other than `but` that has not ended, or NONE. */
+static int32_t unfinished(const struct clock *c, int32_t id, int32_t but)
 {
     const struct op *op = &c->in->schedule->op[id];
     for (int i = 0; i < op->n_deps; i++)
-        if (!c->done[op->dep[i]])
+        if (!c->done[op->dep[i]] && op->dep[i] != but)
             return op->dep[i];
     return NONE;
 }
@@ -50,15 +51,34 @@ static bool is_ready(const struct clock *c, struct queue *q, int32_t *last)
     if (q->at == q->n || (q->watched != NONE && !c->done[q->watched]))
         return false;
     *last = q->watched;
-    q->watched = unfinished(c, q->op[q->at]);
+    q->watched = unfinished(c, q->op[q->at], NONE);
     return q->watched == NONE;
+}
+
+/* Whether the engine begins an operation beside the one at work on its resource. */
+static bool may_follow(const struct clock *c, int32_t id, int32_t at_work)
+{
+    const struct op *op = &c->in->schedule->op[id];
+    if (op->resource == c->in->queueing)
+        return !op_needs_idle_unit(op) && unfinished(c, id, at_work) == NONE;
+    return c->in->latency_s[op->resource] > 0 && unfinished(c, id, NONE) == NONE;
+}
+
+/* When an operation ends that starts now. */
+static double end_of(const struct clock *c, struct lane *l, int resource, int32_t id, bool early, double now_s)
+{
+    const double alone_s = c->in->duration_s[id];
+    if (resource != c->in->queueing)
+        return now_s + fmax(0, alone_s - (early ? fmin(c->in->latency_s[resource], now_s - l->start_s) : 0));
+    const double launch_s = c->in->launch_s[c->in->schedule->op[id].kind];
+    l->launched_s = (early ? fmax(l->start_s, l->launched_s) : now_s) + launch_s;
+    return fmax(now_s, l->launched_s) + fmax(0, alone_s - launch_s);
 }
 
 /* Starts the most urgent operation that is ready, if there is one. */
 static void start(struct clock *c, int resource, double now_s)
 {
     struct lane *l = &c->lane[resource];
-    const double latency_s = c->in->latency_s[resource];
     struct queue *q = l->queue;
     while (q < l->queue + l->n_queues && !is_ready(c, q, &l->waits_for))
         q++;
@@ -66,14 +86,14 @@ static void start(struct clock *c, int resource, double now_s)
         return;
     l->op = q->op[q->at++];
     l->working = true;
-    l->end_s = now_s + fmax(0, c->in->duration_s[l->op] - (q->early ? fmin(latency_s, now_s - l->start_s) : 0));
+    l->end_s = end_of(c, l, resource, l->op, q->early, now_s);
     l->start_s = now_s;
     l->pace = 1;
     if (c->started[resource])
         *c->started[resource]++ = l->op;
-    for (int k = 0; k < l->n_queues && latency_s > 0; k++) {
+    for (int k = 0; k < l->n_queues; k++) {
         q = &l->queue[k];
-        q->early = q->at < q->n && unfinished(c, q->op[q->at]) == NONE;
+        q->early = q->at < q->n && may_follow(c, q->op[q->at], l->op);
     }
 }
 

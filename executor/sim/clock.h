@@ -3,6 +3,8 @@
  * - A resource runs its operations in the order of its lane, one at a time; an operation starts when its dependencies have ended.
  * - A link begins its next transfer when the one in flight starts moving bytes, if the next is ready by then (executor/engine.c): its
  *   latency then passes behind the one in flight. One that becomes ready later is begun when the one in flight has ended.
+ * - So does a unit that queues, where the one in flight may be what the next waits for: launching it, which the host does one operation after the
+ *   other, passes behind the work of the one in flight.
  * - Resources may share something. While the shares of those at work in a contention exceed 1, all of them slow down by that sum; a
  *   resource in several goes by the most crowded.
  */
@@ -17,6 +19,8 @@ struct clock_input {
     int n_resources;
     const double *duration_s;        /* (n_ops) alone, latency included */
     double latency_s[RESOURCES_MAX]; /* the part of a transfer that may pass behind another; 0 for compute */
+    int queueing;                    /* the unit that queues, or -1 */
+    double launch_s[OP_KIND_COUNT];  /* of its operations' durations what the host takes before the unit can work */
     int n_contentions;
     const struct contention *contention; /* (n_contentions) */
 };

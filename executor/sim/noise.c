@@ -23,6 +23,8 @@ static void slow_down(const struct schedule *schedule, const struct hardware *hw
         factor[r] = exp(resource_spread(hw, r) * draw_normal(state));
         out->latency_s[r] *= factor[r];
     }
+    for (int k = 0; k < OP_KIND_COUNT && in->queueing >= 0; k++)
+        out->launch_s[k] *= factor[in->queueing];
     for (int32_t i = 0; i < schedule->n_ops; i++)
         duration_s[i] = alone_s[i] * factor[schedule->op[i].resource];
 }

@@ -98,6 +98,19 @@ static double turn_op_seconds(const struct op *op, const struct run_setting *s)
                            op->kind == OP_ATTEND, cached);
 }
 
+/* What an operation of a kind has to launch of `launch_s`, a layer's. */
+static double launch_of(enum op_kind kind, double launch_s)
+{
+    switch (kind) {
+    case OP_QKV:
+        return NEAR_FIRST_HALF * launch_s;
+    case OP_OUT:
+        return (1 - NEAR_FIRST_HALF) * launch_s;
+    default:
+        return launch_s;
+    }
+}
+
 double op_seconds(const struct op *op, const struct run_setting *s)
 {
     if (hardware_waits(s->hardware))
@@ -113,32 +126,47 @@ double op_seconds(const struct op *op, const struct run_setting *s)
                cost_pageable_s(s->hardware, op->link, (double)op->pageable, 1, (double)op->pageable, (double)op->pageable);
     if (l->kind == LAYER_ATTENTION)
         home = placement_cache_count(pl, op->layer, op->batch, 0);
-    double whole = cost_layer_s(unit, s->arch, l, pl->weights, pl->cache, sparsity, all, tokens, visible);
+    double launch = launch_of(op->kind, unit->launch_s);
+    double work = cost_work_s(unit, s->arch, l, pl->weights, pl->cache, sparsity, all, tokens, visible);
     double attend = cost_attend_s(unit, l, pl->cache, sparsity, all, tokens, visible);
     switch (op->kind) {
     case OP_EMBED:
-        return whole + lookup_seconds(op, s);
-    case OP_QKV: /* three quarters of an attention layer's products come before it, with as many key and value heads as queries */
-        return (whole - attend) * 0.75 + cost_attend_s(unit, l, pl->cache, sparsity, home, tokens, visible);
+        return launch + work + lookup_seconds(op, s);
+    case OP_QKV:
+        return launch + (work - attend) * NEAR_FIRST_HALF + cost_attend_s(unit, l, pl->cache, sparsity, home, tokens, visible);
     case OP_OUT:
-        return (whole - attend) * 0.25;
+        return launch + (work - attend) * (1 - NEAR_FIRST_HALF);
     case OP_ATTEND:
         return s->hardware->compute[1].launch_s +
                cost_attend_s(&s->hardware->compute[1], l, pl->cache, sparsity, all - home, tokens, visible);
     default:
-        return whole;
+        return launch + work;
     }
+}
+
+double op_busy_s(const struct op *op, const struct run_setting *s)
+{
+    const struct compute *unit = &s->hardware->compute[0];
+    const double launch = launch_of(op->kind, unit->launch_s), alone = op_seconds(op, s);
+    const bool first = op->resource == resource_compute(s->hardware, 0);
+    return first && !op_needs_idle_unit(op) ? cost_operations_s(unit, launch, alone - launch) : alone;
 }
 
 struct clock_input clock_setting(const struct schedule *schedule, const struct run_setting *s)
 {
     struct clock_input in = {.schedule = schedule,
                              .n_resources = resource_count(s->hardware),
+                             .queueing = -1,
                              .n_contentions = s->hardware->n_contentions,
                              .contention = s->hardware->contention};
     for (int link = 0; link < s->hardware->n_tiers - 1; link++) {
         in.latency_s[resource_link_read(link)] = s->hardware->link[link].read_latency_s;
         in.latency_s[resource_link_write(link)] = s->hardware->link[link].write_latency_s;
+    }
+    if (compute_queues(&s->hardware->compute[0])) {
+        in.queueing = resource_compute(s->hardware, 0);
+        for (int k = 0; k < OP_KIND_COUNT; k++)
+            in.launch_s[k] = launch_of((enum op_kind)k, s->hardware->compute[0].launch_s);
     }
     return in;
 }

@@ -26,8 +26,10 @@ void trace_describe(struct trace *t, enum trace_origin origin, const struct run_
 enum status trace_add_op(struct trace *t, const struct schedule *schedule, int32_t number, const struct clock_time *time,
                          struct error *err);
 
-/* Seconds the operation takes on its resource: the cost table's primitives on its own bytes and rows. */
+/* Seconds the operation takes on its resource alone: the cost table's primitives on its own bytes and rows. */
 double op_seconds(const struct op *op, const struct run_setting *s);
+/* What one after another takes: without the launch or the work that passes behind another operation's. */
+double op_busy_s(const struct op *op, const struct run_setting *s);
 
 /* The same for every operation: out (n_ops). */
 enum status op_durations(const struct schedule *schedule, const struct run_setting *s, double *out, struct error *err);
