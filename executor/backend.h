@@ -72,11 +72,11 @@ struct backend_options {
 
 struct backend_state;
 
-/* Tensors, rows of q, k, v and logits are in memory of the unit's tier, whatever that is; `pad`, `page`, token vectors and tokens in the
- * host's.
+/* Tensors, rows of q, k, v and logits are in memory of the unit's tier, whatever that is; `pad`, `page` and tokens in the host's; token vectors in
+ * either, of the host's what is not pageable.
  *
  * Computations are started in order on the unit's own queue, with the copies that are started there. One has ended when a wait for a later mark of
- * that queue has returned; until then it uses all that it was handed, but for the structs themselves, `pad` and `page`, which
+ * that queue has returned; until then it uses all that it was handed, but for the structs themselves, `pad`, `page` and the addresses of vectors, which
  * have been read when its function returns. */
 struct backend {
     const char *name;
@@ -97,9 +97,9 @@ struct backend {
     /* wait returns when what was started on the queue before the last mark with the same number, 0 or 1, is done. */
     enum status (*mark)(struct backend_state *b, int queue, int number, struct error *err);
     enum status (*wait)(struct backend_state *b, int queue, int number, struct error *err);
-    /* Hidden rows row.. of the batch become the `count` token vectors (stored format, one after the other) plus their positions. */
+    /* Hidden rows row.. of the batch become the `count` token vectors (stored format, each at its address) plus their positions. */
     enum status (*embed)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
-                         int64_t count, const void *vectors, enum format format, struct error *err);
+                         int64_t count, const void *const *vector, enum format format, struct error *err);
     enum status (*attention)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch,
                              struct error *err);
     enum status (*mlp)(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, struct error *err);

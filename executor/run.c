@@ -81,16 +81,16 @@ static struct lane lane_of(const struct runner *r, int resource)
     return (struct lane){r->backend[0], r->unit[0], resource};
 }
 
-/* Hidden states start as token vectors, fetched a workspace-full at a time; the one before may still be on its way to the unit. */
+/* Hidden states start as token vectors, looked up a workspace-full at a time; the unit may still be reading the one before. */
 static enum status run_embed(struct runner *r, const struct op *op, const struct layer_weights *w, const struct batch *batch,
                              struct error *err)
 {
     const struct arch *a = r->o.setting.arch;
     struct lane lane = lane_of(r, op->resource);
-    char *vectors = r->host->lookup;
     int64_t stride = weights_lookup_stride(&r->weights), rows = batch->sequences * batch->tokens;
-    int64_t at_once = r->host->part.lookup_bytes / (stride + (int64_t)sizeof(int32_t));
-    int32_t *ids = (int32_t *)(vectors + at_once * stride);
+    int64_t at_once = r->host->part.lookup_bytes / (stride + (int64_t)(sizeof(void *) + sizeof(int32_t)));
+    const void **vector = (const void **)(void *)(r->host->lookup + at_once * stride);
+    int32_t *ids = (int32_t *)(void *)(vector + at_once);
     enum status s = STATUS_OK;
     if (at_once < 1)
         return error_set(err, STATUS_INVALID, "a workspace of %lld bytes has no room for a token vector",
@@ -101,9 +101,9 @@ static enum status run_embed(struct runner *r, const struct op *op, const struct
             ids[i] = token_at(r, first_sequence(r, op) + (row + i) / batch->tokens, op->step, (row + i) % batch->tokens);
         s = row > 0 ? lane_wait(&lane, err) : STATUS_OK;
         if (s == STATUS_OK)
-            s = weights_lookup(&r->weights, ids, n, vectors, &lane, r->lookup_io, err);
+            s = weights_lookup(&r->weights, ids, n, r->host->lookup, vector, r->lookup_io, err);
         if (s == STATUS_OK)
-            s = r->backend[0]->embed(r->unit[0], w, batch, row, n, vectors, a->weight_format, err);
+            s = r->backend[0]->embed(r->unit[0], w, batch, row, n, vector, a->weight_format, err);
     }
     return s;
 }
@@ -387,8 +387,7 @@ static enum status open_store(struct runner *r, struct error *err)
 {
     const struct run_setting *set = &r->o.setting;
     int host = host_tier(set->hardware);
-    struct weights_memory wm = {.host = host,
-                                .resident = r->region[0][REGION_RESIDENT],
+    struct weights_memory wm = {.resident = r->region[0][REGION_RESIDENT],
                                 .staging = r->region[host][REGION_WORKSPACE],
                                 .staging_bytes = set->placement->region_bytes[host][REGION_WORKSPACE],
                                 .threads = r->o.threads,

@@ -269,7 +269,6 @@ enum status weights_open(struct weights *w, const char *directory, const struct 
     memset(w, 0, sizeof *w);
     w->a = a;
     w->pl = pl;
-    w->host = m->host;
     w->scratch_fd = -1;
     enum status s = st_open(&w->files, directory, err);
     if (s != STATUS_OK)
@@ -456,38 +455,33 @@ static const struct weight_home *token_table(const struct weights *w)
     return NULL;
 }
 
-/* A row on the disk is read in whole sectors to where its turn in `out` begins, then moves down to its place. */
-enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, const struct lane *lane,
+/* A row on the disk is read in whole sectors to where its turn in `room` begins, then moves down to its place. */
+enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *room, const void **vector,
                            struct io *io, struct error *err)
 {
     const struct weight_home *table = token_table(w);
     int64_t row_bytes = token_row_bytes(w), stride = weights_lookup_stride(w);
     struct io_extent *extent = malloc((size_t)count * sizeof *extent);
-    int reads = 0, tier;
-    enum status s = STATUS_OK;
+    int reads = 0, tier = 0;
     if (!extent)
         return error_set(err, STATUS_RUNTIME, "out of memory for %lld look-ups", (long long)count);
-    for (int64_t i = 0; i < count && s == STATUS_OK; i++) {
+    for (int64_t i = 0; i < count; i++) {
         const char *row = row_in_memory(w, ids[i], &tier);
         int64_t offset = table->offset + ids[i] * row_bytes, first = align_down(offset);
-        if (row && tier >= w->host)
-            memcpy(out + i * stride, row, (size_t)row_bytes);
-        else if (row)
-            s = lane_copy(lane, out + i * stride, row, row_bytes, err);
-        else
+        vector[i] = row;
+        if (row && tier == w->pl->pageable)
+            vector[i] = memcpy(room + i * stride, row, (size_t)row_bytes);
+        else if (!row)
             extent[reads++] = (struct io_extent){.fd = table->fd,
                                                  .offset = first,
                                                  .bytes = round_up(offset + row_bytes, IO_ALIGN) - first,
-                                                 .buffer = out + i * stride};
+                                                 .buffer = room + i * stride};
     }
-    if (s == STATUS_OK && reads)
-        s = io_run(io, extent, reads, err);
-    if (s == STATUS_OK && reads < count)
-        s = lane_wait(lane, err);
+    enum status s = reads ? io_run(io, extent, reads, err) : STATUS_OK;
     for (int64_t i = 0; i < count && s == STATUS_OK; i++) {
-        int64_t offset = table->offset + ids[i] * row_bytes,
-                shift = row_in_memory(w, ids[i], &tier) ? 0 : offset - align_down(offset);
-        memmove(out + i * row_bytes, out + i * stride + shift, (size_t)row_bytes);
+        int64_t offset = table->offset + ids[i] * row_bytes;
+        if (!vector[i])
+            vector[i] = memmove(room + i * stride, room + i * stride + offset - align_down(offset), (size_t)row_bytes);
     }
     free(extent);
     return s;

@@ -26,7 +26,6 @@ struct weight_home {
 struct weights {
     const struct arch *a;
     const struct placement *pl;
-    int host; /* the first tier whose memory the processor reaches */
     struct st_model files;
     int *fd;                              /* (files.n_files) open for direct reading */
     struct weight_home *home;             /* (n_layers, LAYER_TENSORS_MAX) */
@@ -38,7 +37,6 @@ struct weights {
 };
 
 struct weights_memory {
-    int host;       /* the first tier that is no device's */
     char *resident; /* region bases by tier */
     char *weights[TIERS_MAX];
     char *ring[TIERS_MAX];
@@ -61,10 +59,11 @@ enum status weights_load(const struct weights *w, const struct op *op, const str
 /* Where the layer's tensors are while slot `slot` of tier 0's ring holds its visit. */
 void weights_view(const struct weights *w, int layer, int slot, struct layer_weights *out);
 
-/* Looks up rows of the token table at stored precision: the vectors of `count` ids into `out`, one after the other. `out` is the host's,
- * aligned to IO_ALIGN, with weights_lookup_stride() bytes for each of them: on the way a row has whole sectors. */
+/* Looks up rows of the token table at stored precision: vector[i] (count) becomes the address of that of ids[i], where it lives or, if that is the
+ * disk or pageable memory beside a device, in `room`. That is the host's, aligned to IO_ALIGN, with weights_lookup_stride() bytes for each of
+ * them: on the way a row has whole sectors. */
 int64_t weights_lookup_stride(const struct weights *w);
-enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *out, const struct lane *lane,
+enum status weights_lookup(const struct weights *w, const int32_t *ids, int64_t count, char *room, const void **vector,
                            struct io *io, struct error *err);
 
 #endif

@@ -314,7 +314,7 @@ static enum status choose(struct backend_state *b, const struct sampling *how, c
 }
 
 static enum status layer_embed(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
-                               int64_t count, const void *vectors, enum format format, struct error *err)
+                               int64_t count, const void *const *vector, enum format format, struct error *err)
 {
     int64_t d = b->a->hidden, e = b->a->embed_width;
     const float *positions = w->resident[ROLE_EMBED_POSITIONS];
@@ -323,7 +323,7 @@ static enum status layer_embed(struct backend_state *b, const struct layer_weigh
         int sequence = (int)((row + i) / batch->tokens);
         int64_t token = (row + i) % batch->tokens, at = batch->first + token - batch->pad[sequence];
         float *h = hidden_row(batch, sequence, token, d), *x = project ? b->x : h;
-        to_f32(format, (const char *)vectors + format_matrix_bytes(format, i, e), e, x);
+        to_f32(format, vector[i], e, x);
         if (project) {
             enum status s = resident_product(b, w, ROLE_PROJECT_IN, x, 1, h, d, err);
             if (s != STATUS_OK)

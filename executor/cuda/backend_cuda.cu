@@ -631,14 +631,14 @@ static enum status embed_rows(struct backend_state *b, const struct layer_weight
 }
 
 static enum status layer_embed(struct backend_state *b, const struct layer_weights *w, const struct batch *batch, int64_t row,
-                               int64_t count, const void *vectors, enum format format, struct error *err)
+                               int64_t count, const void *const *vector, enum format format, struct error *err)
 {
     const int64_t e = b->a->embed_width, stride = e * element_bytes(format);
     TRY(begin_operation(b, batch, err));
     for (int64_t at = 0; at < count; at += b->rows) {
         const int64_t n = std::min(b->rows, count - at);
-        const char *stored = static_cast<const char *>(vectors) + at * stride, *there = reinterpret_cast<char *>(b->inner);
-        GPU(cudaMemcpyAsync(b->inner, stored, (size_t)(n * stride), cudaMemcpyHostToDevice, b->compute));
+        const char *there = reinterpret_cast<char *>(b->inner);
+        GPU(gpu_gather(b->compute, b->inner, vector + at, n, stride));
         if (!w->resident[ROLE_PROJECT_IN]) {
             TRY(embed_rows(b, w, batch, row + at, n, there, stride, format, err));
             continue;

@@ -172,3 +172,29 @@ int gpu_put(gpu_stream s, int32_t *y, const int32_t *x, int64_t n)
     }
     return failed;
 }
+
+static const int GATHER_MAX = 480;
+struct gather_rows {
+    const uint16_t *row[GATHER_MAX];
+};
+
+__global__ void gather_kernel(uint16_t *y, struct gather_rows x, int64_t n)
+{
+    const uint16_t *row = x.row[blockIdx.x];
+    const int64_t end = run_end(n);
+    for (int64_t i = run_begin(); i < end; i += ROW_THREADS)
+        y[blockIdx.x * n + i] = row[i];
+}
+
+int gpu_gather(gpu_stream s, void *y, const void *const *row, int64_t n, int64_t bytes)
+{
+    int failed = 0;
+    for (int64_t at = 0; at < n && !failed; at += GATHER_MAX) {
+        const int64_t part = n - at < GATHER_MAX ? n - at : GATHER_MAX;
+        struct gather_rows rows;
+        memcpy(rows.row, row + at, (size_t)part * sizeof *row);
+        failed = launch(gather_kernel, runs_of(part, bytes / 2), dim3(ROW_THREADS), s,
+                        reinterpret_cast<uint16_t *>(static_cast<char *>(y) + at * bytes), rows, bytes / 2);
+    }
+    return failed;
+}

@@ -51,6 +51,10 @@ int gpu_convert(gpu_stream s, const void *x, enum format x_format, int64_t ldx, 
  * out of memory that is not page-locked may wait for the stream. */
 int gpu_put(gpu_stream s, int32_t *y, const int32_t *x, int64_t n);
 
+/* y (n, bytes) = n rows, each at its address, in device memory or in the host's that is page-locked; addresses, y and bytes are even. Addresses travel
+ * as gpu_put's numbers do, 480 a launch. */
+int gpu_gather(gpu_stream s, void *y, const void *const *row, int64_t n, int64_t bytes);
+
 /* Reference: ref_linear with FORMAT_Q4. y (m, ldy) of y_format, columns [0, rows) = x (m, cols; leading dimension ldx) fp16 times the
  * 4-bit matrix w (rows, cols), on the tensor cores: weights are unpacked to fp16 on their way there, as gpu_unpack_q4 has them, sums are
  * f32. m from 1 to 64 is what it is for; any m is right, and any w and x aligned to two bytes. Loads are wide where w and x are aligned

@@ -158,8 +158,9 @@ Test(cuda_executor, too_little_memory_says_how_much_was_asked_for)
 /* -- what is planned and what is used ------------------------------------------------------------------------------------ */
 
 /* The workspace that is planned for f16 holds all rows of a batch, so a layer takes its kernels once: attention one for the padding, a norm, three
- * biases, a store, attention, a conversion and an addition; the MLP a norm, an activation and an addition; the embedding its own and one for the
- * padding; the head for each position that it scores a conversion before and after a norm; and the choice of tokens one. Products are cuBLAS's. */
+ * biases, a store, attention, a conversion and an addition; the MLP a norm, an activation and an addition; the embedding its own, one for the
+ * padding and one that gathers; the head for each position that it scores a conversion before and after a norm; and the choice of tokens one.
+ * Products are cuBLAS's. */
 Test(cuda_executor, the_planned_workspace_holds_the_rows_of_a_batch)
 {
     struct fixture f;
@@ -173,7 +174,7 @@ Test(cuda_executor, the_planned_workspace_holds_the_rows_of_a_batch)
     fixture_load(&f, MODELS[0]);
     for (int i = 0; i < f.arch.n_layers; i++) {
         const enum layer_kind kind = f.arch.layer[i].kind;
-        step += kind == LAYER_EMBED ? 2 : kind == LAYER_ATTENTION ? 9 : kind == LAYER_MLP ? 3 : 0;
+        step += kind == LAYER_EMBED ? 3 : kind == LAYER_ATTENTION ? 9 : kind == LAYER_MLP ? 3 : 0;
         head += kind == LAYER_HEAD ? 3 : 0;
     }
     const int64_t before = emu_launches();

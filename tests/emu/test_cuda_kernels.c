@@ -261,6 +261,47 @@ Test(cuda_kernels, a_table_goes_up_as_it_was)
     }
 }
 
+/* Rows of 2 * width bytes here and there on the device and in pinned memory; the addresses are those at the call. */
+static void check_gather(int64_t n, int64_t width, uint64_t *seed)
+{
+    const int64_t places = 7, bytes = 2 * width;
+    uint16_t *table = malloc((size_t)(places * bytes)), *y = malloc((size_t)(n * bytes)), *pinned;
+    const void **row = malloc((size_t)n * sizeof *row);
+    int64_t *place = malloc((size_t)n * sizeof *place);
+    for (int64_t i = 0; i < places * width; i++)
+        table[i] = (uint16_t)next_random(seed);
+    char *device = on_device(table, places * bytes);
+    void *gy = on_device(NULL, n * bytes);
+    cr_assert_eq(cudaHostAlloc((void **)&pinned, (size_t)(places * bytes), cudaHostAllocPortable), 0);
+    memcpy(pinned, table, (size_t)(places * bytes));
+    for (int64_t i = 0; i < n; i++) {
+        place[i] = random_in(seed, 0, places - 1);
+        row[i] = (next_random(seed) % 2 ? (char *)pinned : device) + place[i] * bytes;
+    }
+    cr_assert_eq(gpu_gather(stream, gy, row, n, bytes), 0);
+    memset(row, 0, (size_t)n * sizeof *row);
+    from_device(y, gy, n * bytes);
+    for (int64_t i = 0; i < n; i++)
+        cr_assert_arr_eq(y + i * width, table + place[i] * width, (size_t)bytes, "row %lld of %lld, %lld wide", (long long)i,
+                         (long long)n, (long long)width);
+    from_device(NULL, device, 0);
+    cudaFreeHost(pinned);
+    free(table), free(y), free(row), free(place);
+}
+
+Test(cuda_kernels, rows_are_gathered_from_wherever_they_are)
+{
+    uint64_t seed = test_seed("gather");
+    for (int round = 0; round < 3; round++) {
+        begin(round, "gather");
+        check_gather(1, 1, &seed);
+        check_gather(480, random_in(&seed, 2, 60), &seed);
+        check_gather(1000, random_in(&seed, 2, 60), &seed);
+        check_gather(3, 2500, &seed);
+        end();
+    }
+}
+
 Test(cuda_kernels, activations_are_the_reference)
 {
     uint64_t seed = test_seed("activation");
