@@ -140,7 +140,7 @@ double cost_layer_s(const struct compute *unit, const struct arch *a, const stru
 double cost_layers_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                      enum format cache, double sparsity, double sequences, double operations, int64_t low, int64_t high,
                      int64_t tokens, double visible);
-/* The same but for the launches, in which every unit is alike. */
+/* cost_layer_s without the launch. */
 double cost_work_s(const struct compute *unit, const struct arch *a, const struct layer *l, enum format weights,
                    enum format cache, double sparsity, int sequences, int64_t tokens, double visible);
 /* What operations take one after the other that have so much to launch and so much work: the longer of both on a unit that queues
