@@ -139,14 +139,15 @@ static enum status divide(struct backend_state *b, const struct backend_options 
     b->out = reinterpret_cast<float *>(b->operand + operand + inner);
     b->scratch = b->operand + operand + inner + out;
     b->scratch_bytes = (o->workspace_bytes - operand - inner - out) / ALIGN * ALIGN;
-    *blas_bytes = b->scratch_bytes / 4 / ALIGN * ALIGN;
+    *blas_bytes = std::max(b->scratch_bytes / 4 / ALIGN * ALIGN, (int64_t)BLAS_WORKSPACE_LEAST);
     b->scratch_bytes -= *blas_bytes;
     /* weights are converted at least 64 rows at a time */
     const int64_t need = aligned(Q4_GROUP * widest * 4) + 64 * ALIGN;
     if (b->rows < 1 || b->scratch_bytes < need)
         return error_set(err, STATUS_INVALID,
                          "compute '%s': a workspace of %lld bytes is too small for the kernels: a row takes %lld, scratch %lld",
-                         o->unit->name, (long long)o->workspace_bytes, (long long)row, (long long)(need + need / 3 + ALIGN));
+                         o->unit->name, (long long)o->workspace_bytes, (long long)row,
+                         (long long)(need + std::max(need / 3 + ALIGN, (int64_t)BLAS_WORKSPACE_LEAST)));
     return STATUS_OK;
 }
 

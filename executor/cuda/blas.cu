@@ -35,7 +35,8 @@ enum status cublas_load(struct cublas *out, struct error *err)
         return error_set(err, STATUS_RUNTIME, "no cuBLAS: tried libcublas.so.13, .12 and libcublas.so: %.300s", dlerror());
     if (!find(library, "cublasCreate_v2", &out->create) || !find(library, "cublasDestroy_v2", &out->destroy) ||
         !find(library, "cublasSetStream_v2", &out->set_stream) || !find(library, "cublasSetWorkspace_v2", &out->set_workspace) ||
-        !find(library, "cublasGemmEx", &out->gemm) || !find(library, "cublasGetStatusName", &out->status_name))
+        !find(library, "cublasSetMathMode", &out->set_math) || !find(library, "cublasGemmEx", &out->gemm) ||
+        !find(library, "cublasGetStatusName", &out->status_name))
         return error_set(err, STATUS_RUNTIME, "cuBLAS lacks a call: %.300s", dlerror());
     return STATUS_OK;
 }
@@ -52,6 +53,8 @@ enum status blas_open(struct blas **out, gpu_stream s, void *workspace, int64_t 
         status = BLAS_TRY(b, err, set_stream(b->handle, s));
     if (status == STATUS_OK) /* after the stream, which sets it back */
         status = BLAS_TRY(b, err, set_workspace(b->handle, workspace, (size_t)bytes));
+    if (status == STATUS_OK)
+        status = BLAS_TRY(b, err, set_math(b->handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION));
     if (status != STATUS_OK) {
         blas_close(b);
         return status;

@@ -7,7 +7,10 @@
 
 struct blas;
 
-/* Works on the stream and in the borrowed device memory, which nobody else may use meanwhile. */
+/* Below so much, products may fail (cuBLAS, cublasSetWorkspace). */
+enum { BLAS_WORKSPACE_LEAST = 16 << 10 };
+
+/* Works on the stream and in the borrowed device memory, at a multiple of 256, which nobody else may use meanwhile. */
 enum status blas_open(struct blas **out, gpu_stream s, void *workspace, int64_t bytes, struct error *err);
 void blas_close(struct blas *b); /* NULL is fine */
 

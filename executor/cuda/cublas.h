@@ -15,13 +15,16 @@ extern "C" {
 struct CUstream_st;
 
 enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_COMPUTE_32F = 68, CUBLAS_GEMM_DEFAULT = -1 };
+/* Partial sums of a product are added in the type that it computes in, not in that of the result. */
+enum { CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
 enum { CUBLAS_TYPE_F32 = 0, CUBLAS_TYPE_F16 = 2, CUBLAS_TYPE_BF16 = 14 }; /* CUDA_R_32F, ... */
 
 struct cublas {
     int (*create)(void **handle);
     int (*destroy)(void *handle);
     int (*set_stream)(void *handle, struct CUstream_st *stream);
-    int (*set_workspace)(void *handle, void *workspace, size_t bytes);
+    int (*set_workspace)(void *handle, void *workspace, size_t bytes); /* at a multiple of 256 */
+    int (*set_math)(void *handle, int mode);
     /* Column-major C (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C. */
     int (*gemm)(void *handle, int op_a, int op_b, int m, int n, int k, const void *alpha, const void *a, int a_type, int lda,
                 const void *b, int b_type, int ldb, const void *beta, void *c, int c_type, int ldc, int compute, int algorithm);

@@ -20,12 +20,15 @@
 namespace
 {
 
-const int NOT_INITIALIZED = 1, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15;
+const int NOT_INITIALIZED = 1, ALLOC_FAILED = 3, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15;
 
 emu_mistake mistake = EMU_NO_MISTAKE;
 
+/* The library's own workspace is always enough. */
 struct handle {
     CUstream_st *stream = nullptr;
+    size_t workspace_bytes = SIZE_MAX;
+    int math = 0;
 };
 
 int create(void **h)
@@ -41,15 +44,25 @@ int destroy(void *h)
 int set_stream(void *h, CUstream_st *s)
 {
     static_cast<handle *>(h)->stream = s;
+    static_cast<handle *>(h)->workspace_bytes = SIZE_MAX;
     return CUBLAS_STATUS_SUCCESS;
 }
-int set_workspace(void *, void *, size_t)
+int set_workspace(void *h, void *p, size_t bytes)
 {
+    if (reinterpret_cast<uintptr_t>(p) % 256 != 0)
+        return INVALID_VALUE;
+    static_cast<handle *>(h)->workspace_bytes = bytes;
+    return CUBLAS_STATUS_SUCCESS;
+}
+int set_math(void *h, int mode)
+{
+    static_cast<handle *>(h)->math = mode;
     return CUBLAS_STATUS_SUCCESS;
 }
 const char *status_name(int status)
 {
     return status == NOT_INITIALIZED ? "CUBLAS_STATUS_NOT_INITIALIZED"
+           : status == ALLOC_FAILED  ? "CUBLAS_STATUS_ALLOC_FAILED"
            : status == INVALID_VALUE ? "CUBLAS_STATUS_INVALID_VALUE"
            : status == NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED"
                                      : "CUBLAS_STATUS_EXECUTION_FAILED";
@@ -113,13 +126,6 @@ void multiply(const product &p)
         multiply_wrongly(p, a.data(), b.data());
         return;
     }
-    if (p.k == 0) { /* the library would leave C as it is */
-        for (int64_t i = 0; i < (int64_t)p.m * p.n; i++) {
-            float *to = p.c + i / p.m * p.ldc + i % p.m;
-            *to = p.beta == 0 ? 0 : p.beta * *to;
-        }
-        return;
-    }
     omp_set_num_threads(1); /* of this thread's calls: matrices are small here */
     const dnnl_status_t status =
         dnnl_sgemm(p.b_transposed ? 'T' : 'N', p.a_transposed ? 'T' : 'N', p.n, p.m, p.k, p.alpha, b.data(),
@@ -172,14 +178,18 @@ int gemm(void *h, int op_a, int op_b, int m, int n, int k, const void *alpha, co
         return INVALID_VALUE;
     if (a_type != b_type || (c_type != CUBLAS_TYPE_F32 && c_type != a_type) || compute != CUBLAS_COMPUTE_32F)
         return NOT_SUPPORTED;
+    if (c_type != CUBLAS_TYPE_F32 && !(static_cast<handle *>(h)->math & CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION))
+        return NOT_SUPPORTED; /* the library may add partial sums in 16 bits, which no bound here allows */
     if (m == 0 || n == 0)
         return CUBLAS_STATUS_SUCCESS;
+    if (static_cast<handle *>(h)->workspace_bytes < 16 << 10)
+        return ALLOC_FAILED;
     const auto work = [=] { c_type == CUBLAS_TYPE_F32 ? multiply(p) : multiply_into(p, c, c_type); };
     const bool issued = emu::host_work(work, static_cast<handle *>(h)->stream) == cudaSuccess;
     return issued ? (int)CUBLAS_STATUS_SUCCESS : EXECUTION_FAILED;
 }
 
-const struct cublas table = {create, destroy, set_stream, set_workspace, gemm, status_name};
+const struct cublas table = {create, destroy, set_stream, set_workspace, set_math, gemm, status_name};
 
 } // namespace
 

@@ -135,6 +135,7 @@ static void *open_library(struct cublas *lib)
     cr_assert_eq(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), 0);
     cr_assert_eq(lib->create(&handle), CUBLAS_STATUS_SUCCESS);
     cr_assert_eq(lib->set_stream(handle, stream), CUBLAS_STATUS_SUCCESS);
+    cr_assert_eq(lib->set_math(handle, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), CUBLAS_STATUS_SUCCESS);
     return handle;
 }
 
@@ -145,19 +146,6 @@ Test(cublas, every_transpose_type_and_beta_is_the_loop)
     void *handle = open_library(&lib);
     for (int i = 0; i < 144; i++) { /* two of each type, transposes, beta and type of C */
         const struct call t = any_call(i, &seed);
-        check(&lib, handle, &t, &seed);
-    }
-    lib.destroy(handle);
-    cudaStreamDestroy(stream);
-}
-
-Test(cublas, a_sum_of_nothing_is_beta_times_c)
-{
-    struct cublas lib;
-    uint64_t seed = test_seed("empty");
-    void *handle = open_library(&lib);
-    for (int i = 0; i < 3; i++) {
-        const struct call t = {.type = i, .m = 5, .n = 3, .k = 0, .lda = 5, .ldb = 1, .ldc = 7, .alpha = 1, .beta = (float)i / 2};
         check(&lib, handle, &t, &seed);
     }
     lib.destroy(handle);

@@ -155,6 +155,30 @@ Test(cuda_executor, too_little_memory_says_how_much_was_asked_for)
     fixture_free(&f);
 }
 
+/* A workspace is refused, or it is enough for every kernel and for cuBLAS, which wants 16 KiB: narrow matrices alone need less of it. */
+Test(cuda_executor, the_least_workspace_works)
+{
+    struct fixture f;
+    int refused = 0, ran = 0;
+    fixture_load(&f, MODELS[4]);
+    for (int64_t bytes = 0; bytes <= 96 << 10; bytes += 4 << 10) {
+        struct outcome o;
+        struct error err = {0};
+        struct hardware hw = machine_of(&PLACED[9], "f16", ballast_backend.backend);
+        struct policy p = placed_policy(&PLACED[9], &hw);
+        hw.compute[0].activation = FORMAT_F16;
+        hw.compute[0].workspace_bytes = bytes;
+        const enum status s = run_fixture(&f, &hw, &p, ballast_backend.backend, &o, NULL, &err);
+        cr_assert(s == STATUS_OK || s == STATUS_INVALID, "%lld bytes: %s", (long long)bytes, err.text);
+        refused += s == STATUS_INVALID;
+        ran += s == STATUS_OK;
+        free_outcome(&o);
+    }
+    cr_assert_gt(refused, 0);
+    cr_assert_gt(ran, 0);
+    fixture_free(&f);
+}
+
 /* -- what is planned and what is used ------------------------------------------------------------------------------------ */
 
 /* The workspace that is planned for f16 holds all rows of a batch, so a layer takes its kernels once: attention one for the padding, a norm, three
