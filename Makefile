@@ -187,6 +187,10 @@ $B/emu/device: $(DEVICE_OBJ) $(EMU_OBJ:%=$B/%) $B/libballast.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CXX) -pthread $(LDFLAGS) -o $@ $^ $(BUNDLE_LIBS)
 
+# Tests of the runner itself (tests/test_plain_runner.sh).
+$B/plain/self: $B/plain/tests/plain/self.o $B/plain/tests/plain/main.o $B/plain/tests/plain/on_device.o
+	$(call say,LD)$(CC) $(LDFLAGS) -o $@ $^
+
 # -- archives and programs -------------------------------------------------------------------------------------------
 
 archive = $(call say,AR)mkdir -p $(@D); rm -f $@; ar qcs $@ $(filter %.o,$^)
@@ -224,7 +228,7 @@ $B/bench/%: $B/obj/bench/%.o $B/libcli.a $B/libballast.a
 
 # -- what people type ------------------------------------------------------------------------------------------------
 
-test-build: all $(TESTS) $B/emu/libballast_cuda.so $B/emu/device
+test-build: all $(TESTS) $B/emu/libballast_cuda.so $B/emu/device $B/plain/self
 asan-build: $(ASAN_TESTS)
 fuzz-build: $(FUZZERS)
 

@@ -2,7 +2,7 @@
  * -Itests/plain.
  *
  * Criterion starts a process for every test, each of which would open the GPU anew, and brings nine megabytes of libraries into the
- * bundle. Here all tests run in one process, one after the other; a failed assertion ends its test.
+ * bundle. Here all tests run in one process, one after the other; a failed assertion ends its test, and the rest run in a new one (main.c).
  */
 #ifndef BALLAST_TESTS_PLAIN_CRITERION_H
 #define BALLAST_TESTS_PLAIN_CRITERION_H
