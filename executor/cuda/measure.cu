@@ -29,7 +29,7 @@ struct gpu_bench {
     char *upload;                     /* pinned, of staged copies */
     struct staging staging;
     char *trial;      /* pinned to see how long it takes */
-    volatile int *go; /* pinned: the held streams wait for it */
+    volatile int *go; /* (2) pinned: the held streams wait for the first; in the second they say that they have given up */
     struct blas *blas;
     char *blas_workspace;
     int processors;
@@ -85,7 +85,7 @@ static enum status take_all(struct gpu_bench *b, struct error *err)
     if (s == STATUS_OK)
         s = take_device(&b->blas_workspace, BLAS_BYTES, "cuBLAS", err);
     if (s == STATUS_OK)
-        s = take_pinned(&go, sizeof *b->go, "a flag", err);
+        s = take_pinned(&go, 2 * sizeof *b->go, "flags", err);
     b->go = reinterpret_cast<volatile int *>(go);
     if (s == STATUS_OK)
         s = take_pinned(&b->upload, o->upload_bytes, "staging", err);
@@ -216,10 +216,14 @@ static int hold(struct gpu_bench *, int)
     return 0;
 }
 #else
-__global__ void hold_kernel(const volatile int *go)
+/* Gives up after some seconds: where a launch waits for its kernel (CUDA_LAUNCH_BLOCKING, a debugger), the host never comes to say go. */
+#define HOLD_CYCLES (INT64_C(1) << 33)
+__global__ void hold_kernel(volatile int *go)
 {
-    while (*go == 0) {
-    }
+    const int64_t begin = clock64();
+    while (go[0] == 0 && go[1] == 0)
+        if (clock64() - begin > HOLD_CYCLES)
+            go[1] = 1;
 }
 static int hold(struct gpu_bench *b, int i)
 {
@@ -265,7 +269,7 @@ static enum status copy_held(struct gpu_bench *b, const struct gpu_copy *c, doub
 {
     const bool wanted[2] = {c->up, c->down};
     enum status s = STATUS_OK;
-    *b->go = 0;
+    b->go[0] = b->go[1] = 0;
     *seconds = 0;
     for (int i = 0; i < 2 && s == STATUS_OK; i++) {
         if (!wanted[i])
@@ -278,13 +282,16 @@ static enum status copy_held(struct gpu_bench *b, const struct gpu_copy *c, doub
         if (s == STATUS_OK)
             s = GPU_TRY(err, cudaEventRecord(b->end[i], b->stream[i]));
     }
-    *b->go = 1; /* also after a failure: nothing may be left waiting */
+    b->go[0] = 1; /* also after a failure: nothing may be left waiting */
     for (int i = 0; i < 2 && s == STATUS_OK; i++) {
         double one = 0;
         if (wanted[i])
             s = elapsed(b, i, &one, err);
         *seconds = std::max(*seconds, one / copies(b, c));
     }
+    if (s == STATUS_OK && b->go[1])
+        s = error_set(err, STATUS_RUNTIME,
+                      "copies: their stream was not held until all were queued: do launches wait for their kernels?");
     return s;
 }
 
