@@ -162,7 +162,8 @@ $(EMU_TESTS:tests/%.c=$B/asan/tests/%): $B/asan/tests/emu/%: $B/asan/obj/tests/e
 rpath        = -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/$(1)'
 BUNDLE      := $B/bundle
 # Those of the emulation, less the ones about the emulation itself, with one small runner in Criterion's place (tests/plain).
-DEVICE_SRC  := $(filter-out tests/emu/test_emulation.c,$(EMU_TESTS)) tests/plain/main.c
+# The kernels' come first: what needs them says less.
+DEVICE_SRC  := tests/emu/test_cuda_kernels.c $(filter-out %/test_emulation.c %/test_cuda_kernels.c,$(EMU_TESTS)) tests/plain/main.c
 DEVICE_OBJ  := $(DEVICE_SRC:%.c=$B/plain/%.o)
 
 $B/plain/%.o: %.c Makefile

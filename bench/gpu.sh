@@ -5,13 +5,17 @@
 #   bench/gpu.sh [--dry-run] [tests] [sanitizer] [profile] [cases]      no name: all four
 #
 # Into RESULTS (bench/results): gpu-checks-MACHINE.csv, gpu-profile-MACHINE.json, gpu-cases-MACHINE.csv, and what these say of the targets in
-# gpu-targets-MACHINE.csv. Rows are written as they come: a run that is cut short leaves what it had. In the environment:
+# gpu-targets-MACHINE.csv. Rows are written as they come: a run that is cut short leaves what it had. gpu-log-MACHINE.txt has the last lines of
+# what failed. In the environment:
 #     LIMIT=480                 seconds for all; of them at most TESTS=90, SANITIZER=40 for each of its tools, PROFILE=90; the models share the rest
 #     MODELS="opt-6.7b opt-13b opt-30b" GPU=16GiB RAM=100GiB PROMPT=512 GEN=32 ROUNDS=3
+#     MEMORY=128GiB             where the kernel says less than the machine can have, as where memory is given when it is used; no default
+#     TEST_LIMIT=30             seconds that one test may take on a GPU; BALLAST_TEST_ALL=1 for every format in every placement, a quarter of them else
 #     PLAN_LATENCY=25 PLAN_BLOCK=4096   seconds that a plan of our own may take, so that it ends in time, and its most sequences
 #     FLEXGEN_LIMIT=60 FLEXGEN_STEPS=6  seconds that FlexGen may take for a case, and steps after which it projects the rest, as it does itself
 #     SANITIZED="cuda_kernels cuda_executor::odd"   parts of the names of the tests that compute-sanitizer runs
-#     PYTHON=python3            one that has PyTorch; FlexGen's package is in build/bench/flexgen (bench/peers/install_flexgen.sh)
+#     PYTHON=python3            one that has PyTorch, and cuBLAS if nothing else has; FlexGen's package is in build/bench/flexgen
+#                               (bench/peers/install_flexgen.sh)
 # --dry-run does it all with a tiny model on the emulation of a GPU, to see that the script works. Its numbers mean nothing.
 set -uo pipefail # and not -e: what fails is said in its row, and the next one runs
 cd "$(dirname "$0")/.." || exit
@@ -56,6 +60,23 @@ clean() { # also when it is stopped: a model takes up to 60 GB
 trap clean EXIT
 trap 'exit 143' TERM INT
 
+# CUDA's libraries are not in the bundle. Where the loader does not find cuBLAS, PyTorch has it, or a toolkit.
+find_cublas() {
+    local folder searched
+    IFS=: read -ra searched <<<"${LD_LIBRARY_PATH:-}"
+    for folder in ${searched[@]+"${searched[@]}"}; do
+        compgen -G "$folder/libcublas.so.1[23]" >/dev/null && return
+    done
+    ldconfig -p 2>/dev/null | grep 'libcublas\.so\.1[23] ' >/dev/null && return # not -q: pipefail
+    for folder in $("$python" -c 'import nvidia, pathlib; print(*(p for n in nvidia.__path__ for p in pathlib.Path(n).glob("*/lib")))' 2>/dev/null) /usr/local/cuda*/lib64; do
+        compgen -G "$folder/libcublas.so.1[23]" >/dev/null || continue
+        export LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        say "cuBLAS: $folder"
+        return
+    done
+}
+find_cublas
+
 gpu_name=$("$ballast" devices -o csv | awk -F, '$1 == "compute" && $2 == "gpu" && $3 == "" { print $0 }' | sed -E 's/^compute,gpu,,,"?([^,"]*).*/\1/')
 if [ -z "$gpu_name" ]; then
     say "no GPU: $("$ballast" devices -o csv | grep '^compute,gpu,')"
@@ -68,9 +89,17 @@ case $dry$gpu_name in
 esac
 [ $dry = 1 ] || machine=$(tr -cs 'A-Za-z0-9\n' '-' <<<"$gpu_name" | tr '[:upper:]' '[:lower:]')
 hardware=$out/gpu-$machine.json
-checks=$results/gpu-checks-$machine.csv cases=$results/gpu-cases-$machine.csv targets=$results/gpu-targets-$machine.csv
+checks=$results/gpu-checks-$machine.csv cases=$results/gpu-cases-$machine.csv targets=$results/gpu-targets-$machine.csv log=$results/gpu-log-$machine.txt
 head_line="# bench/gpu.sh${*:+ $*}, $("$ballast" version), $gpu_name"
 [ $dry = 0 ] || head_line="$head_line, EMULATED: no number here means anything"
+
+# failed WHAT FILE...: counts it, and keeps the last lines of the files.
+failed() {
+    local what=$1
+    shift
+    failures=$((failures + 1))
+    { echo "== $(stamp) $what"; tail -n 40 "$@" 2>/dev/null; } >>"$log"
+}
 
 # -- tests -------------------------------------------------------------------------------------------------------------------
 
@@ -84,17 +113,22 @@ check() {
     within "$most" "$@" >"$tap" 2>"$out/gpu-$name.log" || status=$?
     [ $status -eq 0 ] || outcome="failed: exit $status"
     [ $status -ne 124 ] && [ $status -ne 137 ] || outcome="out of time"
+    [ $status -eq 0 ] || ! grep -qs 'Device not supported' "$out/gpu-$name.report" || outcome="not supported here" # by the sanitizer
     local skipped passed failed
     skipped=$(grep -c '^ok .*# SKIP' "$tap" || true) failed=$(grep -c '^not ok' "$tap" || true)
     passed=$(($(grep -c '^ok ' "$tap" || true) - skipped))
     echo "$(stamp),$machine,$name,$outcome,$passed,$failed,$skipped,$((SECONDS - start))" >>"$checks"
     say "$name: $outcome: $passed passed, $failed failed, $skipped skipped (log $out/gpu-$name.log)"
-    [ "$outcome" = passed ] || failures=$((failures + 1))
+    case $outcome in
+    passed | "not supported here") ;;
+    *) failed "$name: $outcome" "$tap" "$out/gpu-$name.log" "$out/gpu-$name.report" ;;
+    esac
 }
 
 run_tests() {
-    [ $dry = 1 ] || export BALLAST_TEST_ALL=1
-    check tests "${TESTS:-90}" "$device"
+    local limit=0 # the emulation takes its time
+    [ $dry = 1 ] || limit=${TEST_LIMIT:-30}
+    check tests "${TESTS:-90}" "$device" --limit="$limit"
 }
 
 find_sanitizer() {
@@ -115,7 +149,7 @@ run_sanitizer() {
     fi
     for tool in memcheck racecheck; do
         # shellcheck disable=SC2086  # words
-        check "$tool" "${SANITIZER:-40}" "$sanitizer" --tool "$tool" --error-exitcode 9 --log-file "$out/gpu-$tool.report" "$device" ${SANITIZED:-cuda_kernels cuda_executor::odd}
+        check "$tool" "${SANITIZER:-40}" "$sanitizer" --tool "$tool" --error-exitcode 9 --target-processes all --log-file "$out/gpu-$tool.report" "$device" ${SANITIZED:-cuda_kernels cuda_executor::odd}
     done
 }
 
@@ -123,11 +157,11 @@ run_sanitizer() {
 
 run_profile() {
     say "profile"
-    if within "${PROFILE:-90}" "$ballast" profile -o "$hardware" --scratch-dir "$out" -r "${ROUNDS:-3}" >&2; then
+    if within "${PROFILE:-90}" "$ballast" profile -o "$hardware" --scratch-dir "$out" -r "${ROUNDS:-3}" >&2 2> >(tee "$out/gpu-profile.log" >&2); then
         cp "$hardware" "$results/gpu-profile-$machine.json"
     else
         say "profile: failed"
-        failures=$((failures + 1))
+        failed profile "$out/gpu-profile.log"
     fi
 }
 
@@ -151,7 +185,7 @@ columns=time,machine,system,model,weights_from,case,policy,prompt,gen,throughput
 cases_begin() { [ -s "$cases" ] || printf '%s\n%s\n' "$head_line" "$columns" >"$cases"; }
 
 # What the functions below work on.
-name='' directory='' from='' model_bytes=0 planned_ram=0
+name='' directory='' from='' model_bytes=0 planned_ram=0 machine_args=()
 
 quoted() { printf '"%s"' "$(tr -d '"\n' <<<"$*")"; }
 
@@ -175,7 +209,12 @@ from_trace() { # FILE
 
 over() { awk -v a="${1:-0}" -v b="${2:-0}" -v f="${3:-%.4f}" 'BEGIN { printf f, (b > 0 ? a / b : 0) }'; }
 
-available() { awk '/^MemAvailable/ { printf "%.0f", $2 * 1024 }' /proc/meminfo; }
+bytes_of() { awk -v s="$1" 'BEGIN { printf "%.0f", s * (s ~ /TiB/ ? 2 ^ 40 : s ~ /GiB/ ? 2 ^ 30 : s ~ /MiB/ ? 2 ^ 20 : s ~ /KiB/ ? 2 ^ 10 : 1) }'; }
+# What the kernel says is available, with what it does not know of.
+available() {
+    awk -v all="$(bytes_of "${MEMORY:-0}")" '/^MemTotal/ { total = $2 * 1024 } /^MemAvailable/ { left = $2 * 1024 }
+        END { printf "%.0f", (all > total ? left + all - total : left) }' /proc/meminfo
+}
 free_disk() { df -B1 --output=avail "$out" | tail -n 1 | tr -d ' '; }
 # fits HAVE NEED: both in bytes
 fits() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a >= b) }'; }
@@ -202,7 +241,7 @@ ours() {
     local case=$1 status=0 ratio busiest up flops decode prefill policy
     shift
     [ "$(left)" -gt 3 ] || { skip ballast "$case" "no time left"; return; }
-    local args=(-m "$directory" -H "$hardware" --budget "gpu=$gpu" --budget "ram=$ram" -p "$prompt" -n "$gen" "$@")
+    local args=(-m "$directory" "${machine_args[@]}" -p "$prompt" -n "$gen" "$@")
     planned_ram=0
     if ! within 60 "$ballast" predict "${args[@]}" -o csv >"$out/gpu-predict.csv" 2>"$out/gpu-case.log"; then
         skip ballast "$case" "$(head -n 1 "$out/gpu-case.log")"
@@ -212,7 +251,7 @@ ours() {
     planned_ram=$(p peak_bytes.ram) policy=$(p policy)
     # before it starts, memory is pinned and filled from the disk
     local seconds disk
-    seconds=$(awk -v t="$(p latency_s)" -v b="$planned_ram" -v d="$(rate read 2)" 'BEGIN { printf "%.0f", 1.3 * t + 2 * b / (d > 0 ? d : 1e9) + 5 }')
+    seconds=$(awk -v t="$(p latency_s)" -v pin="$(p pinning_s)" -v b="$planned_ram" -v d="$(rate read 2)" 'BEGIN { printf "%.0f", 1.3 * (t + pin + b / (d > 0 ? d : 1e9)) + 5 }')
     # what is not in the model's own files: 4-bit weights, cache, activations
     disk=$(awk -v b="$(p peak_bytes.disk)" -v m="$model_bytes" -v c="$policy" 'BEGIN { printf "%.0f", (c ~ /--compress-weight/ ? b : b > m ? b - m : 0) }')
     if [ "$seconds" -gt "$(left)" ] && [ $dry = 0 ]; then
@@ -233,7 +272,7 @@ ours() {
     end_sample
     if [ $status -ne 0 ]; then
         skip ballast "$case" "exit $status: $(tail -n 1 "$out/gpu-case.log")"
-        failures=$((failures + 1))
+        failed "ballast $name from $from, $case: exit $status" "$out/gpu-case.log"
         return
     fi
     m() { column "$1" <"$out/gpu-run.csv"; }
@@ -243,17 +282,23 @@ ours() {
     echo "$(stamp),$machine,ballast,$name,$from,$case,$(quoted "$(m policy)"),$prompt,$gen,$(m throughput_tok_s),$prefill,$decode,$(m predicted_throughput_tok_s),$(m relative_error),$(p peak_bytes.gpu),$(m peak_bytes.gpu),$device_used,$ratio,$busiest,$up,$(over "$up" "$(rate read 1)"),$flops,$(over "$flops" "$(rate f16 1)"),ok" >>"$cases"
 }
 
-bytes_of() { awk -v s="$1" 'BEGIN { printf "%.0f", s * (s ~ /GiB/ ? 2 ^ 30 : s ~ /MiB/ ? 2 ^ 20 : 1) }'; }
+# FlexGen and a PyTorch that finds the GPU. Asked once: it takes PyTorch's start.
+flexgen_found=''
+find_flexgen() {
+    if [ -z "$flexgen_found" ]; then
+        flexgen_found=no
+        ! PYTHONPATH=build/bench/flexgen within 60 "$python" -c 'import torch, flexgen.flex_opt; torch.cuda.init()' 2>"$out/gpu-flexgen.log" || flexgen_found=yes
+        [ $flexgen_found = yes ] || { echo "== FlexGen is not found"; tail -n 3 "$out/gpu-flexgen.log"; } >>"$log"
+    fi
+    [ $flexgen_found = yes ]
+}
 
 # theirs CASE BATCH BATCHES PERCENT FLAG...: FlexGen itself with the policy that `ours` has just run, or not.
 theirs() {
     local case=$1 batch=$2 batches=$3 percent=$4 status=0 memory disk w prefill decode peak steps
     shift 4
     [ "$(left)" -gt 3 ] || { skip flexgen "$case" "no time left"; return; }
-    if ! PYTHONPATH=build/bench/flexgen within 60 "$python" -c 'import torch, flexgen; torch.cuda.init()' 2>/dev/null; then
-        skip flexgen "$case" "not found"
-        return
-    fi
+    find_flexgen || { skip flexgen "$case" "not found"; return; }
     read -ra w <<<"$percent"
     # its pinned blocks are rounded up to powers of two, and four copy threads take 2 GiB each; it writes its weights to the disk itself
     memory=$(awk -v b="$planned_ram" 'BEGIN { printf "%.0f", 1.4 * b + 10 * 2 ^ 30 }')
@@ -276,6 +321,7 @@ theirs() {
     rm -rf "$out/flexgen-offload"
     if [ $status -ne 0 ]; then
         skip flexgen "$case" "exit $status: $(tail -n 1 "$out/gpu-case.log")"
+        { echo "== $(stamp) FlexGen $name from $from, $case: exit $status"; tail -n 40 "$out/gpu-case.log"; } >>"$log"
         return
     fi
     IFS=, read -r prefill decode peak steps <<<"$(tail -n 1 "$out/gpu-flexgen.csv")"
@@ -304,7 +350,7 @@ batches_that_fit() { # BATCHES OPTION...
     local k=$1
     shift
     for (( ; k > 1; k--)); do
-        within 20 "$ballast" predict -m "$directory" -H "$hardware" --budget "gpu=$gpu" --budget "ram=$ram" -p "$prompt" -n "$gen" --num-gpu-batches "$k" "$@" -o csv >/dev/null 2>&1 && break
+        within 20 "$ballast" predict -m "$directory" "${machine_args[@]}" -p "$prompt" -n "$gen" --num-gpu-batches "$k" "$@" -o csv >/dev/null 2>&1 && break
     done
     echo "$k"
 }
@@ -341,18 +387,30 @@ run_from() { # memory | disk
     done 3< <(published)
 }
 
+size_of() { "$ballast" inspect -m "$1" -o csv | column bytes | awk '{ sum += $1 } END { printf "%.0f", sum }'; } # MODEL
+
+# Is there room on the disk for the model's weights? They are removed before the next one's are written.
+has_room() { # MODEL
+    local bytes
+    [ ! -d "$1" ] && [ ! -d "$models/$1-random-1" ] || return 0
+    bytes=$(size_of "$1")
+    fits "$(free_disk)" $((bytes + (2 << 30))) && return
+    skip ballast - "no room on the disk: $(gib "$bytes") and 2 GiB of $(gib "$(free_disk)")"
+    return 1
+}
+
+# Seconds to write a model's weights, at the profile's rate.
+writing_s() { # MODEL
+    if [ -d "$1" ] || [ -d "$models/$1-random-1" ]; then echo 0; return; fi
+    awk -v b="$(size_of "$1")" -v w="$(rate write 2)" 'BEGIN { printf "%.0f", b / (w > 0 ? w : 1e9) + 0.5 }'
+}
+
 run_model() { # NAME
     local source
     name=$1 directory=$1 from=- model_bytes=0
     if [ ! -d "$name" ]; then
-        model_bytes=$("$ballast" inspect -m "$name" -o csv | column bytes | awk '{ sum += $1 } END { printf "%.0f", sum }')
-        if [ ! -d "$models/$name-random-1" ]; then
-            if ! fits "$(free_disk)" $((model_bytes + (2 << 30))); then
-                skip ballast - "no room on the disk: $(gib "$model_bytes") and 2 GiB of $(gib "$(free_disk)")"
-                return
-            fi
-            written=$models/$name-random-1
-        fi
+        model_bytes=$(size_of "$name")
+        [ -d "$models/$name-random-1" ] || written=$models/$name-random-1
         directory=$(machine_profile=$hardware model "$name") || { skip ballast - "no weights: they took too long, or the disk is full"; clean; written=''; return; }
     else
         name=$(basename "$name")
@@ -365,16 +423,46 @@ run_model() { # NAME
 # shellcheck disable=SC2154  # csv_cells: scripts/csv.sh
 write_targets() { { echo "$head_line"; awk "$csv_cells$(cat bench/gpu_targets.awk)" "$cases"; } >"$targets"; }
 
+# The capacity of the profile's tier of that name, in bytes.
+capacity() { bytes_of "$(sed -n "s/.*\"name\": \"$1\".*\"capacity\": \"\([^\"]*\)\".*/\1/p" "$hardware")"; }
+
+# The profile with the budgets, of which the host's is no more than it has.
+find_machine() {
+    machine_args=(-H "$hardware")
+    [ -z "${MEMORY:-}" ] || machine_args+=(--hardware-set "ram.capacity=$(awk -v b="$(bytes_of "$MEMORY")" 'BEGIN { printf "%.0f", 0.9 * b }') B")
+    if [ -z "${MEMORY:-}" ] && ! fits "$(capacity ram)" "$(bytes_of "$ram")"; then
+        say "a budget of $(gib "$(capacity ram)") in place of $ram: this machine has no more (MEMORY, if it has)"
+        ram="$(capacity ram) B"
+    fi
+    machine_args+=(--budget "gpu=$gpu" --budget "ram=$ram")
+}
+
 run_cases() {
-    local i model n=${#models_wanted[@]}
+    local i model n share writing feasible=()
+    # of a first part of this run, whose results came along
+    [ -s "$hardware" ] || [ ! -s "$results/gpu-profile-$machine.json" ] || cp "$results/gpu-profile-$machine.json" "$hardware"
     [ -s "$hardware" ] || run_profile
     [ -s "$hardware" ] || return 0 # said already
-    for ((i = 0; i < n; i++)); do
-        model=${models_wanted[i]}
-        deadline=$limit
-        deadline=$((SECONDS + $(left) / (n - i)))
+    find_machine
+    for model in "${models_wanted[@]}"; do
         name=$(basename "$model") from=-
-        if [ "$(left)" -gt 20 ]; then run_model "$model"; else skip ballast - "no time left"; fi
+        ! has_room "$model" || feasible+=("$model")
+    done
+    n=${#feasible[@]}
+    for ((i = 0; i < n; i++)); do
+        model=${feasible[i]}
+        name=$(basename "$model") from=-
+        writing=$(writing_s "$model")
+        deadline=$limit
+        share=$(($(left) / (n - i)))
+        # a share that writes the weights and reads them once, and then ends, is for nothing
+        [ "$share" -gt $((2 * writing + 40)) ] || share=$((2 * writing + 40))
+        [ "$share" -gt "$(left)" ] || deadline=$((SECONDS + share))
+        if [ "$(left)" -gt $((2 * writing + 20)) ]; then
+            run_model "$model"
+        else
+            skip ballast - "no time left: $(left) s, and its weights take about $writing s to write"
+        fi
         write_targets
     done
     deadline=$limit

@@ -34,7 +34,7 @@ case "$*" in run*--no-compress-weight*) echo "made to fail" >&2; exit 3 ;; esac
 exec build/ballast "$@"
 END
 chmod +x "$work/ballast"
-dry() { RESULTS="$work" PYTHON=no-such-python BALLAST="$work/ballast" bench/gpu.sh --dry-run "$@"; }
+dry() { RESULTS="$work" PYTHON=${PYTHON:-no-such-python} BALLAST="$work/ballast" bench/gpu.sh --dry-run "$@"; }
 cases=$work/gpu-cases-dry-run.csv
 # counted ROWS PATTERN FILE
 counted() { test "$(grep -c "$2" "$3")" = "$1"; }
@@ -63,8 +63,20 @@ check "every row has all columns" same_columns
 check "planned and taken bytes of the GPU are equal" as_planned
 check "the targets are there" counted 1 '^peak device bytes against planned, worst,.*,yes$' "$work/gpu-targets-dry-run.csv"
 check "every result calls itself emulated" counted 3 'EMULATED' <(cat "$work"/gpu-*-dry-run.csv)
-LIMIT=1 dry cases
-check "without time, rows say so" grep -q ',"no time left"$' "$cases"
+check "the log has the last words of what failed" grep -q 'made to fail' "$work/gpu-log-dry-run.txt"
+# a python whose PyTorch brings cuBLAS, and more memory asked for than there is
+mkdir "$work/nvidia"
+touch "$work/nvidia/libcublas.so.13"
+printf '#!/bin/sh\necho %s\n' "$work/nvidia" >"$work/python"
+chmod +x "$work/python"
+LIMIT=1 RAM=900TiB PYTHON="$work/python" dry cases >"$work/short" 2>&1
+check "without time, rows say so" grep -q ',"no time left: [^,]*, and its weights take about 0 s to write"$' "$cases"
+check "no more memory is asked for than there is" grep -qE 'a budget of [0-9.]+ GiB in place of 900TiB' "$work/short"
+if ldconfig -p | grep 'libcublas\.so' >/dev/null; then
+    echo "ok - PyTorch's cuBLAS is found # SKIP the loader has one"
+else
+    check "PyTorch's cuBLAS is found" grep -q "cuBLAS: $work/nvidia$" "$work/short"
+fi
 check "an unknown step is refused" refuses 1 'nonsense: expected tests' bench/gpu.sh --dry-run nonsense
 check "a dry run does not write among the results" refuses 1 'outside bench/' env RESULTS=bench/results bench/gpu.sh --dry-run tests
 check "the emulation is no GPU" refuses 3 'expected a GPU' env BALLAST_CUDA=build/emu/libballast_cuda.so RESULTS="$work/real" bench/gpu.sh tests
