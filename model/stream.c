@@ -112,6 +112,12 @@ void stream_count_least(const struct workload *w, const struct policy *low, cons
     double g1 = low->gpu_batch_size, g2 = high->gpu_batch_size, k1 = low->num_gpu_batches, k2 = high->num_gpu_batches;
     double most = fmin(g2 * k2, most_block), block = g1 * k1;
     bool few = k2 <= n;
+    if (k1 == k2 && stream_batches(w, low) == stream_batches(w, high)) { /* the size of a batch changes nothing else */
+        stream_count(w, low, sum);
+        for (int kind = 0; kind < 2 && all == 0; kind++)
+            sum[kind].passes *= block / most;
+        return;
+    }
     double late = few ? n / 2 - (k2 < n ? (k2 - 1) / (n - k2) : n) : n / 2; /* mean step where nobody enters */
     if (all > 0) {
         double b = fmax(ceil(all / g2), k1), seqs = fmax(all, fmax(block, b * g1));
@@ -129,9 +135,9 @@ void stream_count_least(const struct workload *w, const struct policy *low, cons
         sum[0].passes = few ? k1 * g1 / g2 : n * block / most;
         sum[1].passes = few ? (2 * n - n / k2 - (k2 - 1) / k2 - k2) / k2 * block / g2 : (n - 1) * block / most;
         sum[0].entering = block;
-        sum[0].decoding = few ? (k1 - 1) * block / 2 : (n - 1) * (1 - 1 / k1) * block / 2;
-        sum[1].decoding = block * (few ? n - (k2 + 1) / 2 : fmax(0, n / 2 - 2));
-        sum[0].visible = s + fmax(1, few ? n / 3 - 1 : (1 + (n - 1) * (1 - 1 / k1) / 2) / 2);
+        sum[0].decoding = (few ? k1 - 1 : n - 1) * block / 2;
+        sum[1].decoding = block * (few ? n - (k2 + 1) / 2 : (n - 1) * (1 - 1 / k1) / 2);
+        sum[0].visible = s + fmax(1, few ? n / 3 - 1 : (1 + (n - 1) / 2) / 2);
     }
     sum[1].entering = 0;
     sum[1].visible = s + fmax(1, late);
