@@ -43,7 +43,7 @@ enum status relaxed_optimum(const struct arch *a, const struct hardware *hw, con
     relaxed.tolerance = REPLAN_TOLERANCE;
     relaxed.max_boxes = REPLAN_BOXES;
     status = search(a, hw, w, &relaxed, &p, err);
-    *out_tok_s = p.bound_tok_s <= p.relaxed_throughput_tok_s * (1 + 2 * REPLAN_TOLERANCE) ? p.relaxed_throughput_tok_s : NAN;
+    *out_tok_s = p.given_up ? NAN : p.relaxed_throughput_tok_s;
     return status;
 }
 

@@ -16,11 +16,12 @@ struct builder {
     const struct search_options *o;
     struct front *f;
     int most;
+    bool given_up; /* a proof of these was */
 };
 
 /* The best plan within a limit; *found: there is one. */
-static enum status plan_within(const struct builder *b, const struct search_options *o, double limit_s, struct corner *out,
-                               bool *found, struct error *err)
+static enum status plan_within(struct builder *b, const struct search_options *o, double limit_s, struct corner *out, bool *found,
+                               struct error *err)
 {
     struct search_options limited = *o;
     struct error inner = {0};
@@ -30,6 +31,7 @@ static enum status plan_within(const struct builder *b, const struct search_opti
     status = search(b->a, b->hw, b->w, &limited, &out->plan, &inner);
     out->limit_s = limit_s;
     *found = status == STATUS_OK;
+    b->given_up |= *found && out->plan.given_up;
     return status == STATUS_OK || status == STATUS_DOES_NOT_FIT ? STATUS_OK : error_set(err, status, "%s", inner.text);
 }
 
@@ -141,13 +143,14 @@ enum status front_build(struct front *out, const struct arch *a, const struct ha
     if (!out->corner)
         return error_set(err, STATUS_RUNTIME, "no memory for a front of %d plans", most);
     status = search(a, hw, w, o, &out->corner[0].plan, err);
+    b.given_up = out->corner[0].plan.given_up;
     out->corner[0].limit_s = limit_s;
     out->n = status == STATUS_OK;
     if (status == STATUS_OK)
         status = find_fastest(&b, &last, err);
     for (int i = widest_gap(out); status == STATUS_OK && i >= 0 && out->n < most; i = widest_gap(out))
         status = fill_gap(&b, i, err);
-    out->complete = status == STATUS_OK && last && widest_gap(out) < 0;
+    out->complete = status == STATUS_OK && last && widest_gap(out) < 0 && !b.given_up;
     return status;
 }
 

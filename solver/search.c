@@ -12,6 +12,8 @@
 #include "solver/remedies.h"
 
 #define MAX_BLOCK    65536
+/* Some seconds. A proof takes a few thousand, unless very many blocks are as good. */
+#define MAX_BOXES    50000
 /* How many points are kept for realisation, best relaxed throughput first. */
 #define KEPT_MAX     8
 /* Prices of recent LPs, for the lower bound. */
@@ -31,6 +33,7 @@ struct search_state {
     struct point pt; /* the point being looked at */
     struct boxes open;
     double bound_tok_s;
+    bool given_up;
     int64_t points, points_solved, boxes;
 };
 
@@ -40,7 +43,8 @@ void search_options_default(struct search_options *o)
                                  .attention_sparsity = 1,
                                  .schedule = -1,
                                  .overlap = -1,
-                                 .tolerance = 1e-4};
+                                 .tolerance = 1e-4,
+                                 .max_boxes = MAX_BOXES};
     for (int c = 0; c < CLASS_COUNT; c++)
         for (int k = 0; k < TIERS_MAX; k++)
             o->fraction.high[c][k] = 1;
@@ -257,6 +261,12 @@ static void split(const struct box *b, struct box *one, struct box *two)
     }
 }
 
+/* Only with an answer: that nothing fits is always proven. */
+static bool gives_up(const struct search_state *s)
+{
+    return s->pr.o->max_boxes > 0 && s->boxes > s->pr.o->max_boxes && s->n_kept > 0;
+}
+
 /* The best box first, until none can be better than the best point by more than the tolerance. */
 static enum status prove(struct search_state *s, struct error *err)
 {
@@ -264,7 +274,9 @@ static enum status prove(struct search_state *s, struct error *err)
     struct box b, part[2];
 
     while (status == STATUS_OK && boxes_pop(&s->open, &b)) {
-        if (is_worthless(s, b.bound_tok_s) || (s->pr.o->max_boxes > 0 && s->boxes > s->pr.o->max_boxes)) {
+        const bool settled = is_worthless(s, b.bound_tok_s);
+        s->given_up = !settled && gives_up(s);
+        if (settled || s->given_up) {
             leave_out(s, b.bound_tok_s); /* the best of those that are left */
             break;
         }
@@ -474,6 +486,7 @@ static void fill_plan(const struct search_state *s, const struct point *pt, stru
     out->relaxed_throughput_tok_s = pt->relaxed_throughput_tok_s;
     /* the LP's round-off outward; rounding to rows may gain what their relaxation lacks */
     out->bound_tok_s = fmax(s->bound_tok_s, pt->prediction.throughput_tok_s) * (1 + LP_ROUND_OFF);
+    out->given_up = s->given_up;
     out->points = s->points;
     out->points_solved = s->points_solved;
     out->boxes = s->boxes;

@@ -25,9 +25,10 @@ struct search_options {
     int schedule, overlap;                       /* enum schedule_kind, 0 or 1: fixed; -1: searched */
     int prefetch;                                /* weight ring depth: > 0: fixed; 0: searched, 1 to 3 */
     bool whole_tensors, pageable_weights;        /* of all policies: what another program does (policy.h) */
-    double tolerance;               /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
-    int64_t max_boxes;              /* the proof is given up after so many: 0 = none. The bound is then that of what is left */
-    uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
+    double tolerance; /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
+    int64_t
+        max_boxes;   /* the proof is given up after so many, 50000 by default: 0 = none. The bound is then that of what is left */
+    uint32_t forbid; /* class/tier pairs fixed at 0, as in lp_solve */
     struct fraction_range fraction; /* within these; each class must be able to sum to 1 */
     /* Turns relaxed fractions into what can be executed and returns its exact peak bytes (placement.h); NULL: the relaxed
      * ones. */
@@ -50,6 +51,7 @@ struct plan {
     struct prediction prediction;    /* of the executable policy */
     double relaxed_throughput_tok_s; /* of the LP optimum before rounding, at this policy's batch sizes and switches */
     double bound_tok_s;              /* no placement of any batch sizes and switches of the space exceeds this */
+    bool given_up;                   /* so many blocks are as good that max_boxes came before the tolerance */
     int64_t peak_bytes[TIERS_MAX];   /* exact, if realise was given */
     int n_prices;
     struct shadow_price price[TIERS_MAX + RESOURCES_MAX];

@@ -183,6 +183,7 @@ Test(search, a_proof_that_is_given_up_still_bounds)
     const struct plan full = plan_of(&a, &hw, &w, &o);
     o.max_boxes = 1;
     const struct plan cut = plan_of(&a, &hw, &w, &o);
+    cr_assert(cut.given_up && !full.given_up);
     cr_assert_lt(cut.boxes, full.boxes);
     cr_assert_geq(cut.bound_tok_s, full.relaxed_throughput_tok_s * (1 - 1e-9));
     cr_assert_leq(cut.relaxed_throughput_tok_s, full.bound_tok_s);
