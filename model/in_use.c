@@ -29,10 +29,13 @@ static int64_t batch_most(const struct placement *pl, const struct workload *w, 
            placement_hidden_bytes(pl, k, tier, ph == PHASE_PREFILL ? w->prompt_tokens : 1);
 }
 
-/* Diagonal, whose batches are alike: pass by pass, all under way. */
+/* Diagonal, whose batches are alike: pass by pass, all under way. k batches later all is the same, n passes on, so of a long stream it is enough to see
+ * it fill, go round once and end as it does. */
 static int64_t passes_most(const struct placement *pl, const struct workload *w, const struct policy *p, enum phase ph, int tier)
 {
-    int64_t batches = stream_batches(w, p), passes = stream_passes(w, p), low = 0, high = 0, most = 0;
+    int64_t batches = stream_batches(w, p), k = p->num_gpu_batches, low = 0, high = 0, most = 0;
+    batches = batches < 3 * k ? batches : 2 * k + batches % k;
+    int64_t passes = stream_entry(w, p, batches - 1) + w->gen_tokens;
     int64_t token = token_bytes(pl, 0, tier), whole = placement_hidden_bytes(pl, 0, tier, w->prompt_tokens),
             one = placement_hidden_bytes(pl, 0, tier, 1);
     for (int64_t pass = 0; pass < passes; pass++) {

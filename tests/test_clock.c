@@ -463,3 +463,28 @@ Test(simulator, levels_stay_inside_the_regions_and_fall_at_the_end)
         assert_levels("0 50 0 100 100 0", true, (enum schedule_kind)kind);
     }
 }
+
+/* Of 3 batches of 2 under way: a stream of 3 batches more, or of 300 million, has the same in use at most. */
+Test(simulator, a_long_stream_uses_what_a_shorter_one_does)
+{
+    const struct hardware hw = test_machine(3, "bf16");
+    for (int64_t batches = 6; batches < 9; batches++) {
+        struct scene c;
+        scene_open(&c, "opt-125m", &hw, (struct workload){40, 31, 2 * batches}, "25 25 50 25 50 25", 2, 3);
+        c.p.schedule = SCHEDULE_DIAGONAL;
+        scene_make(&c);
+        for (int u = 0; u < 3; u++) {
+            for (int ph = 0; ph < PHASE_COUNT; ph++) {
+                int64_t most = in_use_most(&c.pl, &c.a, &c.w, &c.p, (enum phase)ph, u);
+                for (int64_t more = 3; more <= 300000000; more *= 10000) {
+                    struct workload longer = c.w;
+                    longer.sequences += 2 * more;
+                    cr_assert_eq(in_use_most(&c.pl, &c.a, &longer, &c.p, (enum phase)ph, u), most,
+                                 "%lld + %lld batches, tier %d, %s", (long long)batches, (long long)more, u,
+                                 phase_name((enum phase)ph));
+                }
+            }
+        }
+        scene_close(&c);
+    }
+}
