@@ -86,12 +86,12 @@ static int dispatch(int argc, char **argv)
         return STATUS_INVALID;
     }
     if (is_one_of(argv[1], "-h", "--help", "help")) {
-        const struct command *asked = argc > 2 ? find_command(argv[2]) : NULL;
-        if (asked) {
-            return asked->run(2, (char *[]){argv[2], "-h", NULL});
+        if (argc == 2) {
+            print_help(stdout);
+            return STATUS_OK;
         }
-        print_help(stdout);
-        return STATUS_OK;
+        const struct command *asked = find_command(argv[2]);
+        return asked ? asked->run(2, (char *[]){argv[2], "-h", NULL}) : unknown_command(argv[2]);
     }
     if (is_one_of(argv[1], "-V", "--version", "version")) {
         printf("ballast %s\n", ballast_version());

@@ -243,7 +243,7 @@ int cmd_plan(int argc, char **argv)
         "plan", "-m MODEL -H FILE [OPTIONS]",
         "Finds the policy with the highest throughput: batch sizes, compression, where attention runs, and where weights, cache and\n"
         "activations live. Whatever is given on the command line is fixed, the rest is searched.",
-        OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_FRONT | OPTION_FORMAT};
+        OPTION_MODEL | OPTION_HARDWARE | OPTION_WORKLOAD | OPTION_FLEXGEN | OPTION_SEARCH | OPTION_PLAN | OPTION_FORMAT};
     struct options o;
     struct setting s = {0};
     struct error err = {0};

@@ -142,6 +142,10 @@ enum status options_policy(const struct options *o, const struct hardware *hw, s
     if (o->n_fixes > 0) {
         return error_set(err, STATUS_INVALID, "--set %s: fixes a part of what is searched, but a policy is given", o->fix[0]);
     }
+    if (o->latency_s > 0 || o->max_block > 0) {
+        return error_set(err, STATUS_INVALID, "--%s: limits what is searched, but a policy is given",
+                         o->latency_s > 0 ? "latency" : "max-block");
+    }
     policy_default(p, hw->n_tiers);
     if (o->policy) {
         status = policy_load(p, o->policy, hw, err);

@@ -96,13 +96,13 @@ static const struct option_spec OPTIONS[] = {
      "fix a variable: gbs, batches, w.gpu=20% (or 20%-40%), c.cpu, h.disk, weight_bits, cache_bits, attention=TIER, schedule, overlap, "
      "prefetch; may be repeated"},
     {OPTION_SEARCH, 0, "max-block", "N", KIND_INT, AT(max_block), 1, BATCH_MAX, "most sequences in a block"},
-    {OPTION_FRONT, 0, "pareto", "N", KIND_INT, AT(pareto), 2, 1000,
+    {OPTION_PLAN, 0, "pareto", "N", KIND_INT, AT(pareto), 2, 1000,
      "the best policies at about N latencies, from the shortest to the best's"},
     {OPTION_NOISE, 0, "noise", "SEED[:N]", KIND_NOISE, 0, 0, 0,
      "an interval for the throughput: N replays (200) with the spread of the profile's rates"},
-    {OPTION_FRONT, 0, "what-if", "FIELD=VALUE", KIND_WHAT_IF, 0, 0, 0,
+    {OPTION_PLAN, 0, "what-if", "FIELD=VALUE", KIND_WHAT_IF, 0, 0, 0,
      "plan for another machine too, side by side: gpu.capacity=24GiB, \"cpu->gpu=24GB/s\", gpu.rate=2; may be repeated"},
-    {OPTION_SEARCH, 0, "policy-out", "FILE", KIND_TEXT, AT(policy_out), 0, 0, "write the policy as JSON"},
+    {OPTION_PLAN, 0, "policy-out", "FILE", KIND_TEXT, AT(policy_out), 0, 0, "write the policy as JSON"},
 
     {OPTION_RUN, 0, "prompts", "FILE", KIND_TEXT, AT(prompts), 0, 0,
      "JSON lines of prompts, - for stdin; without it random tokens"},
@@ -293,6 +293,9 @@ static bool looks_like_number(const char *text)
 static enum status take_percent(const struct option_spec *s, const char *text, struct options *o, int argc, char **argv,
                                 struct error *err)
 {
+    if (text[0] == '\0') { /* which would stand for no policy */
+        return wrong_value(s, "six percentages", text, err);
+    }
     size_t used = (size_t)snprintf(o->percent, sizeof o->percent, "%s", text);
     int numbers = 1;
     while (looks_like_number(text) && numbers < 6 && optind < argc && looks_like_number(argv[optind])) {

@@ -29,7 +29,7 @@ enum option_group {
     OPTION_WORKLOAD = 1 << 2,     /* -p, -n, --sequences */
     OPTION_POLICY = 1 << 3,       /* --policy */
     OPTION_FLEXGEN = 1 << 4,      /* --percent, -b, --num-gpu-batches, --compress-*, --cpu-cache-compute, --overlap, ... */
-    OPTION_SEARCH = 1 << 5,       /* --set, --latency, --max-block, --policy-out */
+    OPTION_SEARCH = 1 << 5,       /* --set, --latency, --max-block */
     OPTION_RUN = 1 << 6,          /* --prompts, --backend, --weights, --weights-dir */
     OPTION_SCRATCH = 1 << 7,      /* --scratch-dir */
     OPTION_SAMPLING = 1 << 8,     /* --seed, --temperature, --top-k, --top-p */
@@ -43,7 +43,7 @@ enum option_group {
     OPTION_PROFILE = 1 << 16,     /* --emulate-device, --no-gpu, --math, -r */
     OPTION_SWEEP = 1 << 17,       /* --vary, --jobs */
     OPTION_PLOT = 1 << 18,        /* --x, --y, --value, --group */
-    OPTION_FRONT = 1 << 19,       /* --pareto, --what-if */
+    OPTION_PLAN = 1 << 19,        /* --pareto, --what-if, --policy-out */
     OPTION_FIT = 1 << 20,         /* --hold-out, --bound, --report */
     OPTION_NOISE = 1 << 21,       /* --noise */
 };

@@ -53,6 +53,7 @@ good "version" '^ballast [0-9]+\.[0-9]+' version
 good "version as an option" '^ballast [0-9]+\.[0-9]+' --version
 bad "no command" 1 'a command is missing'
 bad "an unknown command" 1 'unknown command "frobnicate"' frobnicate
+bad "help of an unknown command" 1 'unknown command "frobnicate"' help frobnicate
 bad "a misspelled command gets the nearest" 1 'unknown command "inpsect": did you mean "inspect"\?' inpsect
 for command in $("$ballast" -h | sed -nE 's/^  ([a-z]+) +.*/\1/p' | grep -v version); do
     good "$command -h" "^usage: ballast $command " "$command" -h
@@ -147,6 +148,10 @@ if has plan; then
     good "a fraction in a range" '^proof: of ' $opt --set w.cpu=20%-40%
     good "what if" '"gain_percent": [1-9]' $opt -o json --what-if gpu.capacity=24GiB --what-if "cpu->gpu=24GB/s" --what-if gpu.rate=2
     bad "what if beside a front" 1 '^ballast: plan: --what-if and --pareto: expected one of them' $opt --what-if gpu.capacity=2x --pareto 4
+    bad "a limit of the search with a policy" 1 '^ballast: predict: --latency: limits what is searched, but a policy is given$' \
+        predict -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" --latency 3
+    bad "an empty policy" 1 '^ballast: predict: --percent: expected six percentages, found ""' predict -m opt-1.3b -H t4-gcp --percent ""
+    bad "a policy file where none is written" 1 'unknown option "--policy-out"' predict -m opt-1.3b -H t4-gcp --policy-out "$work/none.json"
     bad "a policy file of a front" 1 '^ballast: plan: --policy-out: expected a single plan, found --pareto$' $opt --pareto 4 --policy-out "$work/none.json"
     bad "what if nothing fits then" 2 '^ballast: plan: with gpu.capacity=1MiB: does not fit: ' $opt --what-if gpu.capacity=1MiB
     bad "what if of no factor" 1 '^ballast: plan: --what-if gpu.rate: expected a factor above 0' $opt --what-if gpu.rate=0
