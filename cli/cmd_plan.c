@@ -1,5 +1,6 @@
 /* cmd_plan.c - ballast plan: the best policy, why it is the best, and the command line that runs it. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/commands.h"
@@ -98,7 +99,10 @@ static void print_binding(const struct setting *s)
 static enum status print(const struct setting *s, const struct options *o, struct error *err)
 {
     struct table t;
-    char command[1024];
+    char *command = setting_command_new(s, o);
+    if (!command) {
+        return error_set(err, STATUS_RUNTIME, "out of memory");
+    }
     table_init(&t);
     setting_columns(&t, s, o->format);
     setting_bar_columns(&t, s, "", o->format);
@@ -120,7 +124,6 @@ static enum status print(const struct setting *s, const struct options *o, struc
     table_int(&t, s->plan.points_solved);
     table_int(&t, s->plan.boxes);
     table_int(&t, s->plan.lps);
-    setting_command(s, o, command, sizeof command);
     if (o->format != OUTPUT_MD) {
         table_text(&t, command);
         table_json(&t, prices_json(&s->plan));
@@ -135,6 +138,7 @@ static enum status print(const struct setting *s, const struct options *o, struc
         print_prices(&s->plan);
         printf("\nTo run it:\n\n%s\n", command);
     }
+    free(command);
     return status;
 }
 

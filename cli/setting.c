@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/commands.h"
@@ -383,19 +384,50 @@ void setting_explain(const struct setting *s, const struct prediction *p, FILE *
     }
 }
 
-char *setting_command(const struct setting *s, const struct options *o, char *buf, size_t n)
+/* A word that a shell takes as it is: in single quotes, unless nothing in it is special. */
+static void shell_word(FILE *out, const char *word)
 {
-    char flags[512];
-    size_t used = (size_t)snprintf(buf, n, "ballast run -m %s -H %s -p %lld -n %lld", o->model, o->hardware,
-                                   (long long)s->workload.prompt_tokens, (long long)s->workload.gen_tokens);
-    if (s->workload.sequences > 0 && used < n) {
-        used += (size_t)snprintf(buf + used, n - used, " --sequences %lld", (long long)s->workload.sequences);
+    if (word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+,-")] == '\0') {
+        fprintf(out, " %s", word);
+        return;
     }
-    for (int i = 0; i < o->n_budgets && used < n; i++) {
-        used += (size_t)snprintf(buf + used, n - used, " --budget %s", o->budget[i]);
+    fprintf(out, " '");
+    for (; *word; word++) {
+        fprintf(out, *word == '\'' ? "'\\''" : "%c", *word);
     }
-    if (used < n) {
-        snprintf(buf + used, n - used, " %s", policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+    fprintf(out, "'");
+}
+
+static void shell_options(FILE *out, const char *name, const char *const *value, int n)
+{
+    for (int i = 0; i < n; i++) {
+        fprintf(out, " %s", name);
+        shell_word(out, value[i]);
     }
-    return buf;
+}
+
+char *setting_command_new(const struct setting *s, const struct options *o)
+{
+    char flags[512], *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+    if (!out) {
+        return NULL;
+    }
+    fprintf(out, "ballast run");
+    shell_options(out, "-m", &o->model, 1);
+    shell_options(out, "-H", &o->hardware, 1);
+    fprintf(out, " -p %lld -n %lld", (long long)s->workload.prompt_tokens, (long long)s->workload.gen_tokens);
+    if (s->workload.sequences > 0) {
+        fprintf(out, " --sequences %lld", (long long)s->workload.sequences);
+    }
+    shell_options(out, "--hardware-set", o->change, o->n_changes);
+    shell_options(out, "--budget", o->budget, o->n_budgets);
+    shell_options(out, "--scale", o->scale, o->n_scales);
+    fprintf(out, " %s", policy_flags(&s->policy, &s->hardware, flags, sizeof flags));
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }

@@ -74,7 +74,7 @@ char *setting_bar(const struct setting *s, char *buf, size_t n); /* " (4.1 to 5.
 /* The policy's flags, and what binds in each phase, for people. */
 void setting_explain(const struct setting *s, const struct prediction *p, FILE *out);
 
-/* The `ballast run` command line that carries the policy out; returns buf. */
-char *setting_command(const struct setting *s, const struct options *o, char *buf, size_t n);
+/* The `ballast run` command line that carries the policy out, for a shell; the caller frees it. NULL: no memory. */
+char *setting_command_new(const struct setting *s, const struct options *o);
 
 #endif

@@ -152,6 +152,11 @@ if has plan; then
         predict -m opt-1.3b -H t4-gcp --percent "100 0 100 0 100 0" --latency 3
     bad "an empty policy" 1 '^ballast: predict: --percent: expected six percentages, found ""' predict -m opt-1.3b -H t4-gcp --percent ""
     bad "a policy file where none is written" 1 'unknown option "--policy-out"' predict -m opt-1.3b -H t4-gcp --policy-out "$work/none.json"
+    mkdir "$work/it's here" && cp model/data/hardware/t4-gcp.json "$work/it's here/hw 1.json"
+    command=$("$ballast" plan -m opt-1.3b -H "$work/it's here/hw 1.json" -p 128 -n 8 --max-block 8 --budget gpu=4GiB --scale "cpu->gpu=2" | tail -n 1)
+    eval "words=($command)"
+    [ "${words[5]}" = "$work/it's here/hw 1.json" ] && [ "${words[10]} ${words[12]} ${words[13]}" = "--budget --scale cpu->gpu=2" ] &&
+        ok "the command of a plan is a shell's" || not_ok "the command of a plan is a shell's" "$command"
     bad "a policy file of a front" 1 '^ballast: plan: --policy-out: expected a single plan, found --pareto$' $opt --pareto 4 --policy-out "$work/none.json"
     bad "what if nothing fits then" 2 '^ballast: plan: with gpu.capacity=1MiB: does not fit: ' $opt --what-if gpu.capacity=1MiB
     bad "what if of no factor" 1 '^ballast: plan: --what-if gpu.rate: expected a factor above 0' $opt --what-if gpu.rate=0
