@@ -8,6 +8,7 @@
 #include "cli/options.h"
 #include "executor/cpu/kernels.h"
 #include "executor/profile.h"
+#include "model/atomic_file.h"
 #include "model/units.h"
 
 static void say(const char *what, void *arg)
@@ -146,7 +147,10 @@ static enum status profile(const struct options *o, struct error *err)
     p.rounds = (int)o->repetitions;
     p.steadiness = &steady;
     p.gpu_rates = &rates;
-    enum status status = find_gpu(o, &p, gpu, sizeof gpu, err);
+    enum status status = atomic_file_try(o->file, err);
+    if (status == STATUS_OK) {
+        status = find_gpu(o, &p, gpu, sizeof gpu, err);
+    }
     if (status == STATUS_OK) {
         status = free_disk(p.scratch_directory, &p.disk_bytes, err);
     }

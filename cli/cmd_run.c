@@ -16,6 +16,7 @@
 #include "executor/run.h"
 #include "executor/safetensors.h"
 #include "executor/tokenizer.h"
+#include "model/atomic_file.h"
 #include "model/stream.h"
 
 struct run {
@@ -293,6 +294,7 @@ static enum status print_table(const struct run *r, FILE *out, struct error *err
     return status;
 }
 
+/* The table comes before the traces, so that a full disk does not take it along. */
 static enum status print(struct run *r, struct error *err)
 {
     const struct trace *one[] = {&r->trace};
@@ -301,13 +303,22 @@ static enum status print(struct run *r, struct error *err)
         const struct generated *g = &r->out[i];
         status = prompts_write_result(stdout, &r->prompts.prompt[i], g->tokens, g->n, g->stopped, r->tokenizer, err);
     }
+    if (status == STATUS_OK) {
+        status = print_table(r, r->o->prompts ? stderr : stdout, err);
+    }
     if (status == STATUS_OK && r->o->trace) {
         status = trace_write_csv(&r->trace, r->o->trace, err);
     }
     if (status == STATUS_OK && r->o->chrome_trace) {
         status = trace_write_chrome(one, 1, r->o->chrome_trace, err);
     }
-    return status == STATUS_OK ? print_table(r, r->o->prompts ? stderr : stdout, err) : status;
+    return status;
+}
+
+static enum status try_traces(const struct options *o, struct error *err)
+{
+    enum status status = o->trace ? atomic_file_try(o->trace, err) : STATUS_OK;
+    return status == STATUS_OK && o->chrome_trace ? atomic_file_try(o->chrome_trace, err) : status;
 }
 
 /* On the emulation of a GPU nothing is measured, whatever the profile is. */
@@ -344,7 +355,10 @@ static enum status run(struct run *r, struct error *err)
             err, STATUS_INVALID,
             "--page-cache predicts programs that read through it: ballast reads around it, so a run has no help from it");
     }
-    enum status status = setting_open(r->s, r->o, err);
+    enum status status = try_traces(r->o, err);
+    if (status == STATUS_OK) {
+        status = setting_open(r->s, r->o, err);
+    }
     if (status == STATUS_OK) {
         status = find_backend(r, &r->backend, err);
     }

@@ -105,3 +105,17 @@ enum status atomic_file_close(struct atomic_file *f, enum status so_far, struct 
     forget(f);
     return s;
 }
+
+enum status atomic_file_try(const char *path, struct error *err)
+{
+    struct stat st;
+    struct atomic_file f;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* not opened: closing a pipe ends its reader */
+        int failed = S_ISDIR(st.st_mode) ? EISDIR : access(path, W_OK) ? errno : 0;
+        return failed ? error_errno(err, failed, "%s: cannot write", path) : STATUS_OK;
+    }
+    enum status s = atomic_file_open(&f, path, err);
+    if (s == STATUS_OK)
+        atomic_file_close(&f, STATUS_RUNTIME, NULL); /* drops it */
+    return s;
+}

@@ -255,6 +255,10 @@ if has sweep; then
     bad "sweep without a model" 1 '^ballast: sweep: -m/--model is missing' sweep -H t4-gcp
     bad "sweep without a machine" 1 '^ballast: sweep: -H/--hardware is missing' sweep -m opt-125m
     bad "sweep of an unknown model" 1 'opt-1.4b' sweep -m opt-125m,opt-1.4b -H t4-gcp
+    bad "a plan into no directory" 3 'no/such/p\.json: cannot write: ' plan -m opt-125m -H t4-gcp --policy-out "$work/no/such/p.json"
+    bad "a profile into no directory" 3 'no/such/p\.json: cannot write: ' profile -o "$work/no/such/p.json"
+    bad "a trace into no directory" 3 'no/such/t\.csv: cannot write: ' run -m opt-125m -H t4-gcp --percent "100 0 100 0 100 0" \
+        --chrome-trace "$work/t.json" --trace "$work/no/such/t.csv"
     bad "sweep into no directory" 3 'no/such/rows\.csv: ' sweep -m opt-125m -H t4-gcp -o "$work/no/such/rows.csv"
     bad "sweep on an unknown machine" 1 't5-gcp' sweep -m opt-125m -H t4-gcp,t5-gcp
     bad "a scale of an unknown link" 1 "scale 'gpu->moon=2'" predict -m opt-125m -H t4-gcp --scale "gpu->moon=2"
