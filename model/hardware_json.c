@@ -69,8 +69,6 @@ static enum status read_rate(const struct json_object *o, const char *key, enum 
     return status;
 }
 
-#define SPREAD_MAX 2.0 /* a rate that varies sevenfold is not a rate */
-
 /* Optional: what is left out is not known. */
 static enum status read_spread(const struct json_object *o, const char *key, double *out, struct error *err)
 {

@@ -1,11 +1,13 @@
 /* Writing a machine: the mirror image of hardware_json.c. */
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/atomic_file.h"
 #include "model/hardware.h"
+#include "model/hardware_json.h"
 #include "model/units.h"
 
 static const char *quantity(double value, enum unit_kind kind, char buf[48])
@@ -36,7 +38,7 @@ static void print_spread(FILE *out, const char *key, double spread)
 {
     char text[48];
     if (spread > 0)
-        fprintf(out, "      \"%s\": \"%s\",\n", key, quantity(spread, UNIT_SHARE, text));
+        fprintf(out, "      \"%s\": \"%s\",\n", key, quantity(fmin(spread, SPREAD_MAX), UNIT_SHARE, text));
 }
 
 static void print_tiers(FILE *out, const struct hardware *hw, const char *source)

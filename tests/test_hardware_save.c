@@ -169,6 +169,19 @@ Test(hardware_save, what_is_saved_loads_again, .init = set_up, .fini = tear_down
     }
 }
 
+/* A run beside others measures a link that varies a hundredfold: the rest of it is worth keeping. */
+Test(hardware_save, a_spread_beyond_the_format_is_its_largest, .init = set_up, .fini = tear_down)
+{
+    struct hardware hw = preset("t4-gcp"), again;
+    struct error err = {0};
+    hw.link[1].write_spread = 4.6;
+    hw.compute[0].spread = 2.1;
+    cr_assert_eq(hardware_save(&hw, path, "noisy", &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(hardware_load(&again, path, &err), STATUS_OK, "%s", err.text);
+    cr_assert_eq(again.link[1].write_spread, 2);
+    cr_assert_eq(again.compute[0].spread, 2);
+}
+
 /* The whole file, which the caller frees. */
 static char *contents(void)
 {
