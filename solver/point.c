@@ -288,6 +288,15 @@ enum status point_realise_hard(struct problem *pr, struct point *pt, struct erro
     return status == STATUS_OK ? status : error_set(err, status, "%s", first.text);
 }
 
+enum status point_plan(struct problem *pr, struct point *pt, struct error *err)
+{
+    enum status status = point_build(pr, pt, err);
+
+    if (status == STATUS_OK)
+        status = point_solve(pr, pt, err);
+    return status == STATUS_OK ? point_realise_hard(pr, pt, err) : status;
+}
+
 /* -- the bound ------------------------------------------------------------------------------------------------------ */
 
 /* The least of a form over the fractions allowed, class by class: everyone's least share first, the rest where it costs least. */

@@ -47,6 +47,8 @@ enum status point_realise(struct problem *pr, struct point *pt, struct error *er
 /* The same for few sequences, where a third of a sequence rounds to none or all: if that does not fit, or is not close to the relaxed throughput, also
  * tries hidden states, and cache, whole on each tier, and takes the best. */
 enum status point_realise_hard(struct problem *pr, struct point *pt, struct error *err);
+/* Build, solve and realise_hard, as far as they go. */
+enum status point_plan(struct problem *pr, struct point *pt, struct error *err);
 
 /* Of a solved point: seconds of T that one more byte of a tier saves, and those that a resource is to blame for: the weights of its rows times
  * what it is busy in them. */

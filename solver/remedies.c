@@ -39,12 +39,8 @@ static enum status try_switches(struct problem *pr, const struct policy *policy,
 {
     struct point pt = {.policy = *policy};
     struct error inner = {0};
-    enum status status = point_build(pr, &pt, &inner);
+    enum status status = point_plan(pr, &pt, &inner);
 
-    if (status == STATUS_OK)
-        status = point_solve(pr, &pt, &inner);
-    if (status == STATUS_OK)
-        status = point_realise_hard(pr, &pt, &inner);
     if (status == STATUS_RUNTIME)
         return error_set(err, status, "%s", inner.text);
     out->fits = status == STATUS_OK;

@@ -401,11 +401,7 @@ static enum status realise_smaller(struct search_state *s, const struct policy *
             struct error inner = {0};
             enum status status;
             s->pt.policy = p;
-            status = point_build(&s->pr, &s->pt, &inner);
-            if (status == STATUS_OK)
-                status = point_solve(&s->pr, &s->pt, &inner);
-            if (status == STATUS_OK)
-                status = point_realise_hard(&s->pr, &s->pt, &inner);
+            status = point_plan(&s->pr, &s->pt, &inner);
             if (status == STATUS_RUNTIME)
                 return error_set(err, status, "%s", inner.text);
             *found = status == STATUS_OK && !too_slow(s, &s->pt.prediction);
@@ -428,11 +424,7 @@ static enum status prefer_overlap(struct search_state *s, struct point *best, st
         s->pt.policy = best->policy;
         s->pt.policy.overlap = true;
         s->pt.policy.prefetch = s->pr.o->prefetch > 0 ? s->pr.o->prefetch : prefetch;
-        status = point_build(&s->pr, &s->pt, &inner);
-        if (status == STATUS_OK)
-            status = point_solve(&s->pr, &s->pt, &inner);
-        if (status == STATUS_OK)
-            status = point_realise_hard(&s->pr, &s->pt, &inner);
+        status = point_plan(&s->pr, &s->pt, &inner);
         if (status == STATUS_OK && s->pt.prediction.throughput_tok_s >= best->prediction.throughput_tok_s * (1 - LP_ROUND_OFF))
             *best = s->pt;
     }
@@ -564,11 +556,7 @@ static enum status least_latency(struct search_state *s, double *out_s, struct e
         struct error inner = {0};
         enum status status;
         s->pt.policy = switches[i];
-        status = point_build(&s->pr, &s->pt, &inner);
-        if (status == STATUS_OK)
-            status = point_solve(&s->pr, &s->pt, &inner);
-        if (status == STATUS_OK)
-            status = point_realise_hard(&s->pr, &s->pt, &inner);
+        status = point_plan(&s->pr, &s->pt, &inner);
         if (status == STATUS_RUNTIME)
             return error_set(err, status, "%s", inner.text);
         if (status == STATUS_OK)
