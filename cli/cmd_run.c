@@ -86,15 +86,21 @@ static enum status random_directory(struct run *r, struct error *err)
     return status == STATUS_OK ? st_write_random(&r->s->arch, o->weights_seed, r->directory, show_bytes, r, err) : status;
 }
 
-static enum status find_weights(struct run *r, struct error *err)
+/* Before a policy is planned, which may take a while. */
+static enum status check_weights(const struct options *o, struct error *err)
 {
     struct stat st;
+    if (!o->weights_random && (stat(o->model, &st) != 0 || !S_ISDIR(st.st_mode))) {
+        return error_set(err, STATUS_INVALID, "%s has no weights: give a model directory, or --weights random to make some",
+                         o->model);
+    }
+    return STATUS_OK;
+}
+
+static enum status find_weights(struct run *r, struct error *err)
+{
     if (r->o->weights_random) {
         return random_directory(r, err);
-    }
-    if (stat(r->o->model, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        return error_set(err, STATUS_INVALID, "%s has no weights: give a model directory, or --weights random to make some",
-                         r->o->model);
     }
     snprintf(r->directory, sizeof r->directory, "%s", r->o->model);
     return STATUS_OK;
@@ -357,7 +363,13 @@ static enum status run(struct run *r, struct error *err)
     }
     enum status status = try_traces(r->o, err);
     if (status == STATUS_OK) {
-        status = setting_open(r->s, r->o, err);
+        status = setting_load(r->s, r->o, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_weights(r->o, err);
+    }
+    if (status == STATUS_OK) {
+        status = setting_reopen(r->s, r->o, r->o, err);
     }
     if (status == STATUS_OK) {
         status = find_backend(r, &r->backend, err);
