@@ -517,13 +517,14 @@ static enum status search_switches(struct search_state *s, struct error *err)
                          s->pr.hw->name);
     for (int i = 0; i < n; i++) {
         struct error inner = {0};
+        const int64_t before = s->points;
         const enum status status = open_switches(s, &switches[i], &inner);
         if (status == STATUS_RUNTIME)
             return error_set(err, status, "%s", inner.text);
         if (status == STATUS_INVALID)
             error_set(&first, status, "%s", inner.text);
         else
-            usable++;
+            usable += s->points > before; /* with one batch row by row is nothing of its own */
     }
     return usable > 0 ? prove(s, err) : error_set(err, STATUS_INVALID, "%s", first.text);
 }

@@ -336,6 +336,12 @@ Test(search, switches_without_a_measured_rate_are_left_out_unless_asked_for)
     o.weight_bits = 4;
     cr_assert_eq(search(&a, &hw, &w, &o, &p, &err), STATUS_INVALID);
     cr_assert_neq(strstr(err.text, "q4"), NULL, "%s", err.text);
+    /* a batch of one has schedules without a box, which says nothing of rates */
+    struct error one = {0};
+    o.schedule = -1;
+    o.max_block = 1;
+    cr_assert_eq(search(&a, &hw, &w, &o, &p, &one), STATUS_INVALID);
+    cr_assert_neq(strstr(one.text, "q4"), NULL, "%s", one.text);
     arch_free(&a);
 }
 
