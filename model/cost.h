@@ -159,7 +159,9 @@ struct near_times cost_near_s(const struct compute *unit, const struct arch *a, 
 /* Seconds to fetch `rows` rows of the token table from the disk, one by one, for the embedding. */
 double cost_lookup_s(const struct hardware *hw, const struct arch *a, double rows);
 /* The attention part of the work alone (cache read, softmax); the rest is norm and projections. */
-double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sparsity, int sequences,
+double cost_attend_s(const struct compute *unit, const struct layer *l, enum format cache, double sparsity, double sequences,
                      int64_t tokens, double visible);
+/* Of products with weights of this format; no samples (n 0): not measured. */
+const struct curve *cost_matmul_rate(const struct compute *unit, enum format weights);
 
 #endif
