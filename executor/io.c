@@ -520,7 +520,7 @@ static enum status reserve(int fd, const char *directory, int64_t bytes, struct 
     do
         rc = fallocate(fd, 0, 0, bytes) < 0 ? errno : 0;
     while (rc == EINTR);
-    if (rc == EOPNOTSUPP) {
+    if (rc == EOPNOTSUPP || rc == ENOSYS) { /* by the file system, or by a sandbox's kernel */
         if (fs.f_blocks > 0 && bytes > free_bytes)
             return scratch_does_not_fit(ENOSPC, directory, bytes, free_bytes, err);
         rc = ftruncate(fd, bytes) < 0 ? errno : 0;
