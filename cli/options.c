@@ -289,7 +289,7 @@ static bool looks_like_number(const char *text)
     return end != text && *end == '\0';
 }
 
-/* FlexGen's own spelling is six arguments; ours may also be one. */
+/* FlexGen's own spelling is six arguments; ours may also be one. Four tiers may have nine. */
 static enum status take_percent(const struct option_spec *s, const char *text, struct options *o, int argc, char **argv,
                                 struct error *err)
 {
@@ -298,7 +298,8 @@ static enum status take_percent(const struct option_spec *s, const char *text, s
     }
     size_t used = (size_t)snprintf(o->percent, sizeof o->percent, "%s", text);
     int numbers = 1;
-    while (looks_like_number(text) && numbers < 6 && optind < argc && looks_like_number(argv[optind])) {
+    while (looks_like_number(text) && numbers < CLASS_COUNT * (TIERS_MAX - 1) && optind < argc &&
+           looks_like_number(argv[optind])) {
         used += used < sizeof o->percent ? (size_t)snprintf(o->percent + used, sizeof o->percent - used, " %s", argv[optind]) : 0;
         optind++;
         numbers++;

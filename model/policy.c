@@ -332,7 +332,7 @@ enum status policy_save(const struct policy *p, const char *path, const struct h
 
 /* -- FlexGen's flags ----------------------------------------------------------------------------------------------- */
 
-/* The next of the six numbers; 0 or -1. */
+/* The next number; 0 or -1. */
 static int next_percent(const char **text, double *out)
 {
     char *end;
@@ -348,43 +348,58 @@ static int next_percent(const char **text, double *out)
     return 0;
 }
 
-/* A class from its percentages on the first two tiers; the remainder goes to the disk. */
-static void place(double *fraction, int n_tiers, double first, double second)
+/* A class from its percentages on the first n tiers; the remainder goes to the disk. */
+static void place(double *fraction, int n_tiers, const double *percent, int n)
 {
-    double rest = (100 - first - second) / 100;
-    for (int t = 0; t < TIERS_MAX; t++)
-        fraction[t] = 0;
-    fraction[0] = first / 100;
-    fraction[1] = second / 100;
+    double rest = 100;
+    for (int t = 0; t < TIERS_MAX; t++) {
+        fraction[t] = t < n ? percent[t] / 100 : 0;
+        rest -= t < n ? percent[t] : 0;
+    }
     /* What is left by rounding alone is nothing: 33.3 and 66.7 leave no bytes on the disk. */
-    if (rest > 1e-9)
-        fraction[n_tiers - 1] = rest;
+    if (rest > 1e-7)
+        fraction[n_tiers - 1] = rest / 100;
+}
+
+static enum status check_class(const char *text, int cls, const double *percent, int n, const struct hardware *hw,
+                               struct error *err)
+{
+    double sum = 0;
+    for (int t = 0; t < n; t++)
+        sum += percent[t];
+    if (sum > 100 + 100 * 1e-9)
+        return error_set(err, STATUS_INVALID, "percent '%.100s': %s: expected at most 100 together, found %.10g", text,
+                         class_names[cls], sum);
+    if (hw->n_tiers == 2 && percent[1] != 0)
+        return error_set(err, STATUS_INVALID,
+                         "percent '%.100s': %s: expected 0 as the second of each pair on the two tiers of %s, found %.10g", text,
+                         class_names[cls], hw->name, percent[1]);
+    return STATUS_OK;
 }
 
 enum status policy_percent(struct policy *p, const char *text, const struct hardware *hw, struct error *err)
 {
-    double percent[2 * CLASS_COUNT];
+    const int pairs = 2 * CLASS_COUNT, all = hw->n_tiers > 3 ? CLASS_COUNT * (hw->n_tiers - 1) : pairs;
+    double percent[CLASS_COUNT * (TIERS_MAX - 1)];
     const char *at = text;
-    for (int i = 0; i < 2 * CLASS_COUNT; i++)
-        if (next_percent(&at, &percent[i]))
-            return error_set(
-                err, STATUS_INVALID,
-                "percent '%.100s': expected six numbers from 0 to 100 (wg wc cg cc hg hc), number %d is missing or wrong", text,
-                i + 1);
-    if (at[strspn(at, " \t")])
-        return error_set(err, STATUS_INVALID, "percent '%.100s': expected six numbers, found more", text);
+    int n = 0;
+    while (n < all && next_percent(&at, &percent[n]) == 0)
+        n++;
+    const bool more = at[strspn(at, " \t")] != '\0';
+    if (n == all && more)
+        return error_set(err, STATUS_INVALID, "percent '%.100s': expected %d numbers, found more", text, all);
+    if (more || (n != pairs && n != all))
+        return error_set(err, STATUS_INVALID,
+                         "percent '%.100s': expected %s numbers from 0 to 100 (wg wc cg cc hg hc), number %d is missing or wrong",
+                         text, all == pairs ? "six" : "six or nine", n + 1);
+    const int each = n / CLASS_COUNT;
     for (int c = 0; c < CLASS_COUNT; c++) {
-        const double *pair = &percent[2 * c];
-        if (pair[0] + pair[1] > 100 + 100 * 1e-9)
-            return error_set(err, STATUS_INVALID, "percent '%.100s': %s: expected at most 100 together, found %.10g + %.10g",
-                             text, class_names[c], pair[0], pair[1]);
-        if (hw->n_tiers == 2 && pair[1] != 0)
-            return error_set(err, STATUS_INVALID,
-                             "percent '%.100s': %s: expected 0 as the second of each pair on the two tiers of %s, found %.10g",
-                             text, class_names[c], hw->name, pair[1]);
+        enum status status = check_class(text, c, &percent[each * c], each, hw, err);
+        if (status)
+            return status;
     }
     for (int c = 0; c < CLASS_COUNT; c++)
-        place(p->fraction[c], hw->n_tiers, percent[2 * c], percent[2 * c + 1]);
+        place(p->fraction[c], hw->n_tiers, &percent[each * c], each);
     return STATUS_OK;
 }
 
@@ -407,6 +422,16 @@ static void add_percent(char *buf, size_t n, double fraction, const char *before
     add(buf, n, text);
 }
 
+/* Tiers for which percentages are written: FlexGen's two, or all above the disk if something is on another. */
+static int tiers_written(const struct policy *p, int n_tiers)
+{
+    for (int c = 0; c < CLASS_COUNT; c++)
+        for (int t = 2; t < n_tiers - 1; t++)
+            if (p->fraction[c][t] > 0)
+                return n_tiers - 1;
+    return 2;
+}
+
 char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf, size_t n)
 {
     char text[200], schedule[32] = "", sparsity[48] = "";
@@ -420,10 +445,9 @@ char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf,
             break;
     }
     snprintf(buf, n, "--gpu-batch-size %d --num-gpu-batches %d --percent \"", p->gpu_batch_size, p->num_gpu_batches);
-    for (int c = 0; c < CLASS_COUNT; c++) {
-        add_percent(buf, n, p->fraction[c][0], c ? " " : "");
-        add_percent(buf, n, hw->n_tiers > 2 ? p->fraction[c][1] : 0, " ");
-    }
+    for (int c = 0, tiers = tiers_written(p, hw->n_tiers); c < CLASS_COUNT; c++)
+        for (int t = 0; t < tiers; t++)
+            add_percent(buf, n, t < hw->n_tiers - 1 ? p->fraction[c][t] : 0, c + t > 0 ? " " : "");
     snprintf(text, sizeof text, "\"%s%s%s%s%s%s%s%s --prefetch %d", p->weight_bits == 4 ? " --compress-weight" : "",
              p->cache_bits == 4 ? " --compress-cache" : "", p->attention_near_cache ? " --cpu-cache-compute" : "", sparsity,
              schedule, p->overlap ? "" : " --no-overlap", p->whole_tensors ? " --whole-tensors" : "",

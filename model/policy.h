@@ -54,7 +54,7 @@ enum status policy_save(const struct policy *p, const char *path, const struct h
 void policy_print(const struct policy *p, const struct hardware *hw, FILE *out); /* the same JSON */
 
 /* FlexGen's "wg wc cg cc hg hc" (percent on tier 0 and tier 1, remainder on the disk). On a two-tier machine the second of each
- * pair must be 0. */
+ * pair must be 0; on one of four tiers each class may have three numbers. */
 enum status policy_percent(struct policy *p, const char *text, const struct hardware *hw, struct error *err);
 /* The flags that give this policy again on a command line: "--gpu-batch-size 4 ... "; returns buf. */
 char *policy_flags(const struct policy *p, const struct hardware *hw, char *buf, size_t n);

@@ -361,6 +361,23 @@ Test(policy, bad_percents)
     }
 }
 
+Test(policy, four_tiers_take_three_numbers_a_class)
+{
+    struct hardware hw = machine(4);
+    struct policy p = {0};
+    struct error err = {0};
+    cr_assert_eq(policy_percent(&p, "10 20 30  0 0 100  50 25 0", &hw, NULL), STATUS_OK);
+    cr_assert(p.fraction[CLASS_WEIGHT][2] == 0.3 && fabs(p.fraction[CLASS_WEIGHT][3] - 0.4) < 1e-15);
+    cr_assert(p.fraction[CLASS_CACHE][2] == 1 && p.fraction[CLASS_CACHE][3] == 0);
+    cr_assert(p.fraction[CLASS_ACTIVATION][1] == 0.25 && p.fraction[CLASS_ACTIVATION][3] == 0.25);
+    cr_assert_eq(policy_percent(&p, "10 20 0 100 50 25", &hw, NULL), STATUS_OK); /* the first two of each */
+    cr_assert(p.fraction[CLASS_WEIGHT][1] == 0.2 && p.fraction[CLASS_WEIGHT][2] == 0 && p.fraction[CLASS_CACHE][1] == 1);
+    cr_assert_eq(policy_percent(&p, "1 2 3 4 5 6 7", &hw, &err), STATUS_INVALID);
+    cr_assert(strstr(err.text, "expected six or nine numbers") && strstr(err.text, "number 8 is missing"), "%s", err.text);
+    cr_assert_eq(policy_percent(&p, "0 0 0 0 0 0 0 0 0 0", &hw, NULL), STATUS_INVALID);
+    cr_assert_eq(policy_percent(&p, "40 40 40 0 0 0 0 0 0", &hw, NULL), STATUS_INVALID);
+}
+
 static void has_flags(const struct policy *p, const struct hardware *hw, const char *expected)
 {
     char buf[300];
@@ -410,7 +427,7 @@ Test(policy, the_percentages_of_the_flags_give_the_same_placement)
     fprintf(stderr, "seed %d %d %d\n", seed[0], seed[1], seed[2]);
     for (int i = 0; i < 3000; i++) {
         struct hardware hw = machine(2 + i % 3);
-        struct policy p = random_policy(hw.n_tiers, hw.n_tiers == 2 ? 1 : 2), again = {0};
+        struct policy p = random_policy(hw.n_tiers, hw.n_tiers - 1), again = {0};
         struct error err = {0};
         char buf[300], percent[200];
         policy_flags(&p, &hw, buf, sizeof buf);

@@ -39,7 +39,7 @@ struct trace_sample {
 struct trace {
     enum trace_origin origin;
     char version[32], machine[64], model[64], workload[64]; /* workload: "prompt=512 gen=32 block=8x1" */
-    char policy[320];                                       /* policy_flags() */
+    char policy[512];                                       /* policy_flags() */
     double predicted_prefill_s, predicted_decode_s;         /* of the cost table; 0 if unknown */
     double predicted_low_s, predicted_high_s;               /* 90 % interval of the total; 0 if it has none */
     int n_kinds, n_resources, n_tiers;
