@@ -124,7 +124,8 @@ static enum status find_prompts(struct run *r, struct error *err)
     struct error cause = {0};
     enum status status = prompts_load(&r->prompts, r->o->prompts, r->tokenizer, a->vocab, &cause);
     if (status != STATUS_OK)
-        error_set(err, status, r->tokenizer ? "%s" : "%s (%s)", cause.text, none.text);
+        /* what is wrong with the text of a file, not with reading it, a tokenizer may have to do with */
+        error_set(err, status, r->tokenizer || status != STATUS_INVALID ? "%s" : "%s (%s)", cause.text, none.text);
     return status;
 }
 

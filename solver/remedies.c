@@ -304,10 +304,15 @@ static enum status explain(const struct attempt *at, const struct outcome *small
 
     batch_text(&smallest->policy, batch, sizeof(batch));
     remedies_text(r, tries, sizeof(tries));
+    units_format(have + missing, UNIT_BYTES, need_text, sizeof(need_text));
+    units_format(have, UNIT_BYTES, have_text, sizeof(have_text));
+    if (strcmp(need_text, have_text) == 0) { /* a little is missing of a lot */
+        snprintf(need_text, sizeof(need_text), "%.0f B", have + missing);
+        snprintf(have_text, sizeof(have_text), "%.0f B", have);
+    }
     return error_set(err, STATUS_DOES_NOT_FIT, "does not fit: %s missing on %s at %s (needs %s of %s)%s",
-                     units_format(missing, UNIT_BYTES, missing_text, sizeof(missing_text)), at->hw.tier[k].name, batch,
-                     units_format(have + missing, UNIT_BYTES, need_text, sizeof(need_text)),
-                     units_format(have, UNIT_BYTES, have_text, sizeof(have_text)), tries);
+                     units_format(missing, UNIT_BYTES, missing_text, sizeof(missing_text)), at->hw.tier[k].name, batch, need_text,
+                     have_text, tries);
 }
 
 enum status remedies_explain(const struct arch *a, const struct hardware *hw, const struct workload *w,

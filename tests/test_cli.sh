@@ -134,6 +134,8 @@ if has predict; then
 fi
 if has plan; then
     good "plan as JSON" '"policy": "--gpu-batch-size ' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 16 -o json
+    bad "a little is missing" 2 'missing on ram at batch 1 \(needs 15[0-9]{7} B of 155923251 B\)' plan -m opt-1.3b \
+        -H tests/fuzz/seeds/fuzz_hardware/ram-disk.json -p 16 -n 4 --budget ram=148.7MiB
     bad "a plan that does not fit" 2 '^ballast: plan: .*(gpu|cpu|disk)' plan -m opt-30b -H t4-gcp -p 128 -n 8 \
         --budget gpu=1GiB --budget cpu=1GiB --budget disk=1GiB
     good "a front of plans" '"bound_tok_s":[0-9.e+-]+,"gap_percent":' plan -m opt-1.3b -H t4-gcp -p 128 -n 8 --max-block 64 --pareto 6 -o jsonl
