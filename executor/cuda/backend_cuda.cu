@@ -18,8 +18,6 @@ extern "C" {
 #include "model/device_rows.h"
 }
 
-/* Up to this many rows 4-bit weights are multiplied as they are packed, beyond it they are unpacked first. */
-enum { Q4_FUSED_ROWS = 64 };
 enum { ALIGN = 256 };
 
 #define TRY(call)                                                                                                                \
@@ -294,7 +292,7 @@ static enum status multiply(struct backend_state *b, enum format format, const c
 {
     if (format == xf)
         return blas_product(b->blas, format, w, rows, cols, x, ldx, m, y, yf, ldy, err);
-    if (format == FORMAT_Q4 && xf == FORMAT_F16 && m <= Q4_FUSED_ROWS)
+    if (format == FORMAT_Q4 && xf == FORMAT_F16 && m <= GPU_PRODUCT_Q4_ROWS)
         return GPU_TRY(err, gpu_product_q4(b->compute, w, rows, cols, x, ldx, m, y, yf, ldy));
     const int64_t step = (b->scratch_bytes - b->used) / (cols * element_bytes(xf)) / Q4_GROUP * Q4_GROUP;
     char *converted = b->scratch + b->used;

@@ -57,8 +57,9 @@ int gpu_gather(gpu_stream s, void *y, const void *const *row, int64_t n, int64_t
 
 /* Reference: ref_linear with FORMAT_Q4. y (m, ldy) of y_format, columns [0, rows) = x (m, cols; leading dimension ldx) fp16 times the
  * 4-bit matrix w (rows, cols), on the tensor cores: weights are unpacked to fp16 on their way there, as gpu_unpack_q4 has them, sums are
- * f32. m from 1 to 64 is what it is for; any m is right, and any w and x aligned to two bytes. Loads are wide where w and x are aligned
- * to 16 bytes, cols is a multiple of 64 and ldx of 8. */
+ * f32. m from 1 to GPU_PRODUCT_Q4_ROWS is what it is for; any m is right, and any w and x aligned to two bytes. Loads are wide where w and
+ * x are aligned to 16 bytes, cols is a multiple of 64 and ldx of 8. */
+#define GPU_PRODUCT_Q4_ROWS 64
 int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, const void *x, int64_t ldx, int64_t m, void *y,
                    enum format y_format, int64_t ldy);
 

@@ -423,9 +423,6 @@ static enum status time_calls(struct gpu_bench *b, const std::function<enum stat
     return median(b, sample, seconds);
 }
 
-/* From here on an unpacked copy and cuBLAS are faster, as the backend has it. */
-enum { Q4_ROWS_MAX = 64 };
-
 enum status gpu_bench_product(struct gpu_bench *b, const struct gpu_product *p, double *seconds, struct error *err)
 {
     const int64_t bytes = format_matrix_bytes(p->format, p->rows, p->cols);
@@ -437,7 +434,7 @@ enum status gpu_bench_product(struct gpu_bench *b, const struct gpu_product *p, 
         return s;
     const auto call = [&] {
         const char *w = walk(b, bytes);
-        if (packed && p->m <= Q4_ROWS_MAX)
+        if (packed && p->m <= GPU_PRODUCT_Q4_ROWS) /* as the backend has it */
             return GPU_TRY(err, gpu_product_q4(b->stream[0], w, p->rows, p->cols, b->x, p->cols, p->m, y, FORMAT_F32, p->rows));
         enum status done = STATUS_OK;
         if (packed) {

@@ -103,10 +103,12 @@ static __device__ __forceinline__ void take_in_tile(struct lane_state<E> &w, con
     float s[KEYS / 8][4] = {}, keep[2];
     unsigned p[KEYS / 8][2];
 #pragma unroll
-    for (int k = 0; k < E / 8; k++)
+    for (int k = 0; k < E / 8; k += 2)
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-            multiply_add(s[n], w.q[k], keys[(8 * n + g) * (E / 2 + 4) + 4 * k + c]);
+        for (int n = 0; n < KEYS / 8; n++) {
+            const unsigned *key = &keys[(8 * n + g) * (E / 2 + 4) + 4 * k + c];
+            multiply_add(s[n], {w.q[k][0], w.q[k][1], w.q[k + 1][0], w.q[k + 1][1]}, {key[0], key[4]});
+        }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float most = w.m[r], sum = 0;
@@ -132,8 +134,10 @@ static __device__ __forceinline__ void take_in_tile(struct lane_state<E> &w, con
         for (int i = 0; i < 4; i++)
             w.o[d][i] *= keep[i / 2];
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-            multiply_add(w.o[d], p[n], values[(8 * d + g) * VALUE_WORDS + 4 * n + c]);
+        for (int n = 0; n < KEYS / 8; n += 2) {
+            const unsigned *value = &values[(8 * d + g) * VALUE_WORDS + 4 * n + c];
+            multiply_add(w.o[d], {p[n][0], p[n][1], p[n + 1][0], p[n + 1][1]}, {value[0], value[4]});
+        }
     }
 }
 
