@@ -65,7 +65,6 @@ static struct near near_of(const struct arch *a, const struct hardware *hw, cons
     struct near n = {0};
     for (int i = 0; i < a->n_layers; i++) {
         const struct layer *l = &a->layer[i];
-        const double s = cost_layer_s(gpu, a, l, weights, cache, p->attention_sparsity, batch, 1, with.visible);
         if (l->kind == LAYER_ATTENTION && n.layers++ == 0) {
             double up = (double)batch * (double)(a->heads * a->head_dim) * 4;
             n.gpu = cost_near_s(gpu, a, l, weights, cache, p->attention_sparsity, batch, 1, batch, batch, with.visible);
@@ -74,6 +73,9 @@ static struct near near_of(const struct arch *a, const struct hardware *hw, cons
             n.up_s = cost_transfer_s(hw, 0, false, up);
             n.down_s = cost_transfer_s(hw, 0, true, up + (double)batch * (double)l->state_per_token * 4);
         }
+        if (l->kind == LAYER_ATTENTION)
+            continue;
+        const double s = cost_layer_s(gpu, a, l, weights, cache, p->attention_sparsity, batch, 1, with.visible);
         n.mlp_s = l->kind == LAYER_MLP ? s : n.mlp_s;
         n.ends_s += l->kind == LAYER_EMBED ? s : l->kind == LAYER_HEAD ? s * (with.batches + with.entering) : 0;
     }
