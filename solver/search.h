@@ -26,9 +26,9 @@ struct search_options {
     int prefetch;                                /* weight ring depth: > 0: fixed; 0: searched, 1 to 3 */
     bool whole_tensors, pageable_weights;        /* of all policies: what another program does (policy.h) */
     double tolerance; /* a box that can be better by no more than this part is not looked into: 1e-4 by default */
-    int64_t
-        max_boxes;   /* the proof is given up after so many, 50000 by default: 0 = none. The bound is then that of what is left */
-    uint32_t forbid; /* class/tier pairs fixed at 0, as in lp_solve */
+    /* The proof is given up after so many, 50000 by default: 0 = none. The bound is then that of what is left. */
+    int64_t max_boxes;
+    uint32_t forbid;                /* class/tier pairs fixed at 0, as in lp_solve */
     struct fraction_range fraction; /* within these; each class must be able to sum to 1 */
     /* Turns relaxed fractions into what can be executed and returns its exact peak bytes (placement.h); NULL: the relaxed
      * ones. */

@@ -32,6 +32,15 @@ static void begin(struct hand *h)
     h->in.contention = h->contention;
 }
 
+/* Resource 2 queues, and launching takes 2 s. */
+static void begin_queueing(struct hand *h)
+{
+    begin(h);
+    h->in.queueing = 2;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        h->in.launch_s[k] = 2;
+}
+
 static int32_t add(struct hand *h, int resource, double duration_s, int32_t dep)
 {
     int32_t i = h->s.n_ops++;
@@ -102,10 +111,7 @@ Test(clock, a_unit_that_queues_launches_one_operation_behind_the_other)
 {
     static const double work_s[] = {1, 1, 5, 1, 1};
     struct hand h;
-    begin(&h);
-    h.in.queueing = 2;
-    for (int k = 0; k < OP_KIND_COUNT; k++)
-        h.in.launch_s[k] = 2;
+    begin_queueing(&h);
     h.op[add(&h, 3, 12.5, -1)].kind = OP_ATTEND;
     for (int i = 1; i <= 5; i++)
         h.op[add(&h, 2, 2 + work_s[i - 1], i > 1 ? i - 1 : -1)].kind = OP_MLP;
@@ -123,10 +129,7 @@ Test(clock, a_unit_that_queues_launches_one_operation_behind_the_other)
 Test(clock, an_embedding_is_launched_when_the_unit_is_idle)
 {
     struct hand h;
-    begin(&h);
-    h.in.queueing = 2;
-    for (int k = 0; k < OP_KIND_COUNT; k++)
-        h.in.launch_s[k] = 2;
+    begin_queueing(&h);
     for (int i = 0; i < 3; i++)
         h.op[add(&h, 2, 3, -1)].kind = i == 1 ? OP_EMBED : OP_MLP;
     run(&h);

@@ -64,13 +64,14 @@ static bool may_follow(const struct clock *c, int32_t id, int32_t at_work)
     return c->in->latency_s[op->resource] > 0 && unfinished(c, id, NONE) == NONE;
 }
 
-/* When an operation ends that starts now. */
-static double end_of(const struct clock *c, struct lane *l, int resource, int32_t id, bool early, double now_s)
+/* When an operation ends that starts now, the one before it on its lane having started at start_s. */
+static double end_of(const struct clock *c, struct lane *l, int32_t id, bool early, double now_s)
 {
+    const struct op *op = &c->in->schedule->op[id];
     const double alone_s = c->in->duration_s[id];
-    if (resource != c->in->queueing)
-        return now_s + fmax(0, alone_s - (early ? fmin(c->in->latency_s[resource], now_s - l->start_s) : 0));
-    const double launch_s = c->in->launch_s[c->in->schedule->op[id].kind];
+    if (op->resource != c->in->queueing)
+        return now_s + fmax(0, alone_s - (early ? fmin(c->in->latency_s[op->resource], now_s - l->start_s) : 0));
+    const double launch_s = c->in->launch_s[op->kind];
     l->launched_s = (early ? fmax(l->start_s, l->launched_s) : now_s) + launch_s;
     return fmax(now_s, l->launched_s) + fmax(0, alone_s - launch_s);
 }
@@ -86,7 +87,7 @@ static void start(struct clock *c, int resource, double now_s)
         return;
     l->op = q->op[q->at++];
     l->working = true;
-    l->end_s = end_of(c, l, resource, l->op, q->early, now_s);
+    l->end_s = end_of(c, l, l->op, q->early, now_s);
     l->start_s = now_s;
     l->pace = 1;
     if (c->started[resource])
