@@ -271,7 +271,7 @@ int cmd_plan(int argc, char **argv)
         if (setting_load(&s, &o, &err) == STATUS_OK) {
             print_front(&s, &o, &err);
         }
-    } else if ((!o.policy_out || atomic_file_try(o.policy_out, &err) == STATUS_OK) && setting_open(&s, &o, &err) == STATUS_OK &&
+    } else if (atomic_file_try(o.policy_out, &err) == STATUS_OK && setting_open(&s, &o, &err) == STATUS_OK &&
                setting_replan(&s, &o, &err) == STATUS_OK && print(&s, &o, &err) == STATUS_OK && o.policy_out) {
         policy_save(&s.policy, o.policy_out, &s.hardware, &err);
     }

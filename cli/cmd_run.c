@@ -322,12 +322,6 @@ static enum status print(struct run *r, struct error *err)
     return status;
 }
 
-static enum status try_traces(const struct options *o, struct error *err)
-{
-    enum status status = o->trace ? atomic_file_try(o->trace, err) : STATUS_OK;
-    return status == STATUS_OK && o->chrome_trace ? atomic_file_try(o->chrome_trace, err) : status;
-}
-
 /* On the emulation of a GPU nothing is measured, whatever the profile is. */
 static enum status note_emulation(struct run *r, struct error *err)
 {
@@ -362,7 +356,10 @@ static enum status run(struct run *r, struct error *err)
             err, STATUS_INVALID,
             "--page-cache predicts programs that read through it: ballast reads around it, so a run has no help from it");
     }
-    enum status status = try_traces(r->o, err);
+    enum status status = atomic_file_try(r->o->trace, err);
+    if (status == STATUS_OK) {
+        status = atomic_file_try(r->o->chrome_trace, err);
+    }
     if (status == STATUS_OK) {
         status = setting_load(r->s, r->o, err);
     }

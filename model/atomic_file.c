@@ -110,6 +110,8 @@ enum status atomic_file_try(const char *path, struct error *err)
 {
     struct stat st;
     struct atomic_file f;
+    if (!path)
+        return STATUS_OK;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* not opened: closing a pipe ends its reader */
         int failed = S_ISDIR(st.st_mode) ? EISDIR : access(path, W_OK) ? errno : 0;
         return failed ? error_errno(err, failed, "%s: cannot write", path) : STATUS_OK;

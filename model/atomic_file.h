@@ -24,7 +24,8 @@ enum status atomic_file_open(struct atomic_file *f, const char *path, struct err
  * left behind, and the failure is returned. */
 enum status atomic_file_close(struct atomic_file *f, enum status so_far, struct error *err);
 
-/* Whether the file could be written now: for a command that works for long before it writes. Nothing is changed. */
+/* Whether the file could be written now: for a command that works for long before it writes. Nothing is changed. NULL, for nothing to write, is
+ * fine. */
 enum status atomic_file_try(const char *path, struct error *err);
 
 #endif
