@@ -4,15 +4,10 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-failed=0
-say() # NAME COMMAND...
+. scripts/tap.sh
+build() # SETTING...
 {
-    if "${@:2}" >&2; then
-        echo "ok - $1"
-    else
-        echo "not ok - $1"
-        failed=1
-    fi
+    make --no-print-directory -j"$(nproc)" "$@" cuda >&2
 }
 
 system=$({ command -v nvcc || ls /usr/local/cuda/bin/nvcc; } 2>/dev/null)
@@ -36,7 +31,7 @@ for version in 13 12; do
     fi
     folder=build/with-cuda-$version
     [ $version = 12 ] || folder=build
-    say "cuda $version: nvcc compiles and links the kernels" make --no-print-directory -j"$(nproc)" B=$folder "${settings[@]}" cuda
-    say "cuda $version: its library loads" loads $folder/libballast_cuda.so $version
+    check "cuda $version: nvcc compiles and links the kernels" "make cuda failed" build B=$folder "${settings[@]}"
+    check "cuda $version: its library loads" "ballast devices does not name its runtime" loads $folder/libballast_cuda.so $version
 done
 exit $failed

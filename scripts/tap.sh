@@ -10,3 +10,9 @@ not_ok() # NAME REASON
     echo "not ok - $1: $2"
     failed=1
 }
+check() # NAME REASON COMMAND...
+{
+    local name=$1 reason=$2
+    shift 2
+    if "$@"; then ok "$name"; else not_ok "$name" "$reason"; fi
+}

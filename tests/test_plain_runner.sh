@@ -4,12 +4,6 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 . scripts/tap.sh
-check() # NAME REASON COMMAND...
-{
-    local name=$1 reason=$2
-    shift 2
-    if "$@"; then ok "$name"; else not_ok "$name" "$reason"; fi
-}
 
 cat >"$work/expected" <<'END'
 ok - self::passes
