@@ -95,11 +95,6 @@ static constexpr int turn_of(int bytes)
  * spills a register or two. */
 template <class Lane> constexpr int BLOCKS = Lane::ELEMENTS == 8 ? 5 : 2;
 
-/* Words that are loaded at once. */
-template <int N> struct alignas(4 * N) words {
-    unsigned x[N];
-};
-
 template <int N> static __device__ __forceinline__ void load_words(struct words<N> *to, const char *from)
 {
     *to = *reinterpret_cast<const struct words<N> *>(from);

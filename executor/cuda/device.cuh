@@ -70,6 +70,11 @@ static __device__ __forceinline__ unsigned masked_or(unsigned x, unsigned mask, 
 #endif
 }
 
+/* Words that are loaded or stored at once. */
+template <int N> struct alignas(4 * N) words {
+    unsigned x[N];
+};
+
 /* Element i of an array of format F32, F16 or BF16. The branch is the same for a whole grid. */
 static __device__ __forceinline__ float load(const void *p, int64_t i, enum format format)
 {

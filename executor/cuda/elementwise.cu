@@ -149,38 +149,41 @@ int gpu_convert(gpu_stream s, const void *x, enum format x_format, int64_t ldx, 
     return launch(convert_kernel, runs_of(m, d), dim3(ROW_THREADS), s, x, x_format, ldx, d, y, y_format, ldy);
 }
 
-/* Arguments of a kernel are at most 4 KiB. */
-static const int PUT_MAX = 960;
-struct put_values {
-    int32_t value[PUT_MAX];
+/* As many values as go as arguments of a kernel, which have 4 KiB at most. */
+template <class T> struct arguments {
+    static constexpr int64_t MOST = 3840 / sizeof(T);
+    T value[MOST];
 };
 
-__global__ void put_kernel(int32_t *y, struct put_values x, int n)
+/* start(number of the first, how many, they) for all of x (n), MOST at a time; the first failure. */
+template <class T, class F> static int in_arguments(const T *x, int64_t n, F start)
 {
-    for (int i = (int)threadIdx.x; i < n; i += ROW_THREADS)
+    int failed = 0;
+    for (int64_t at = 0; at < n && !failed; at += arguments<T>::MOST) {
+        const int64_t count = n - at < arguments<T>::MOST ? n - at : arguments<T>::MOST;
+        arguments<T> part;
+        memcpy(part.value, x + at, (size_t)count * sizeof *x);
+        failed = start(at, count, part);
+    }
+    return failed;
+}
+
+__global__ void put_kernel(int32_t *y, struct arguments<int32_t> x, int64_t n)
+{
+    for (int64_t i = threadIdx.x; i < n; i += ROW_THREADS)
         y[i] = x.value[i];
 }
 
 int gpu_put(gpu_stream s, int32_t *y, const int32_t *x, int64_t n)
 {
-    int failed = 0;
-    for (int64_t at = 0; at < n && !failed; at += PUT_MAX) {
-        const int part = (int)(n - at < PUT_MAX ? n - at : PUT_MAX);
-        struct put_values values;
-        memcpy(values.value, x + at, (size_t)part * sizeof *x);
-        failed = launch(put_kernel, dim3(1), dim3(ROW_THREADS), s, y + at, values, part);
-    }
-    return failed;
+    return in_arguments(x, n, [=](int64_t at, int64_t count, const arguments<int32_t> &part) {
+        return launch(put_kernel, dim3(1), dim3(ROW_THREADS), s, y + at, part, count);
+    });
 }
 
-static const int GATHER_MAX = 480;
-struct gather_rows {
-    const uint16_t *row[GATHER_MAX];
-};
-
-__global__ void gather_kernel(uint16_t *y, struct gather_rows x, int64_t n)
+__global__ void gather_kernel(uint16_t *y, struct arguments<const void *> x, int64_t n)
 {
-    const uint16_t *row = x.row[blockIdx.x];
+    const uint16_t *row = static_cast<const uint16_t *>(x.value[blockIdx.x]);
     const int64_t end = run_end(n);
     for (int64_t i = run_begin(); i < end; i += ROW_THREADS)
         y[blockIdx.x * n + i] = row[i];
@@ -188,13 +191,8 @@ __global__ void gather_kernel(uint16_t *y, struct gather_rows x, int64_t n)
 
 int gpu_gather(gpu_stream s, void *y, const void *const *row, int64_t n, int64_t bytes)
 {
-    int failed = 0;
-    for (int64_t at = 0; at < n && !failed; at += GATHER_MAX) {
-        const int64_t part = n - at < GATHER_MAX ? n - at : GATHER_MAX;
-        struct gather_rows rows;
-        memcpy(rows.row, row + at, (size_t)part * sizeof *row);
-        failed = launch(gather_kernel, runs_of(part, bytes / 2), dim3(ROW_THREADS), s,
-                        reinterpret_cast<uint16_t *>(static_cast<char *>(y) + at * bytes), rows, bytes / 2);
-    }
-    return failed;
+    return in_arguments(row, n, [=](int64_t at, int64_t count, const arguments<const void *> &part) {
+        uint16_t *to = static_cast<uint16_t *>(y) + at * bytes / 2;
+        return launch(gather_kernel, runs_of(count, bytes / 2), dim3(ROW_THREADS), s, to, part, bytes / 2);
+    });
 }

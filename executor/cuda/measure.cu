@@ -505,15 +505,15 @@ enum status gpu_bench_passes(struct gpu_bench *b, int64_t m, int64_t d, double *
 static enum status queue_operations(struct gpu_bench *b, int kernels, struct error *err)
 {
     enum status s = STATUS_OK;
-    for (int k = 0; k <= GPU_LAUNCHES && s == STATUS_OK; k++) {
-        for (int i = 0; i < kernels && k < GPU_LAUNCHES && s == STATUS_OK; i++)
+    for (int k = 0; k < GPU_LAUNCHES && s == STATUS_OK; k++) {
+        for (int i = 0; i < kernels && s == STATUS_OK; i++)
             s = GPU_TRY(err, gpu_add(b->stream[0], b->y, FORMAT_F16, b->x, FORMAT_F16, nullptr, 1, 1));
-        if (k < GPU_LAUNCHES && s == STATUS_OK)
+        if (s == STATUS_OK)
             s = GPU_TRY(err, cudaEventRecord(b->end[k % 2], b->stream[0]));
         if (k > 0 && s == STATUS_OK)
             s = GPU_TRY(err, cudaEventSynchronize(b->end[(k - 1) % 2]));
     }
-    return s;
+    return s == STATUS_OK ? GPU_TRY(err, cudaEventSynchronize(b->end[(GPU_LAUNCHES - 1) % 2])) : s;
 }
 
 enum status gpu_bench_launches(struct gpu_bench *b, int kernels, double *seconds, struct error *err)

@@ -17,15 +17,11 @@
 enum { WARPS = 8, Q4_THREADS = 32 * WARPS };
 
 /* Neighbours in a row as they are loaded and stored: eight in fp16, two to a word; eight in f32; the codes of sixteen. */
-struct alignas(16) halves8 {
-    unsigned pair[4];
-};
+typedef words<4> halves8;
 struct alignas(16) floats8 {
     float v[8];
 };
-struct alignas(8) codes16 {
-    unsigned word[2];
-};
+typedef words<2> codes16;
 
 /* sizeof(V) bytes, of which `left` are there: 0 in place of the others. WIDE: all are, in one piece. */
 template <class V, bool WIDE> static __device__ __forceinline__ V load_bytes(const unsigned char *p, int64_t left)
@@ -130,30 +126,29 @@ static __device__ __forceinline__ void multiply_columns(const struct block_q4 &w
                                                         const struct code_bits &bits, int64_t at, int64_t cols,
                                                         float (&sum)[ROW_TILES][TILES][4])
 {
-    struct codes16 codes[2 * ROW_TILES];
+    codes16 codes[2 * ROW_TILES];
 #pragma unroll
     for (int i = 0; i < 2 * ROW_TILES; i++)
-        codes[i] = load_bytes<struct codes16, WIDE>(rows.codes[i] + at, w.packed - at);
+        codes[i] = load_bytes<codes16, WIDE>(rows.codes[i] + at, w.packed - at);
 #pragma unroll
     for (int k = 0; k < LANE_CODES / 4; k++) {
         const int64_t from = 4 * at + 16 * k, left = 2 * cols - from; /* bytes of fp16 */
-        const struct halves8 scale = load_bytes<struct halves8, WIDE>(w.scale + from, left),
-                             least = load_bytes<struct halves8, WIDE>(w.least + from, left);
-        struct halves8 x[TILES];
+        const halves8 scale = load_bytes<halves8, WIDE>(w.scale + from, left),
+                      least = load_bytes<halves8, WIDE>(w.least + from, left);
+        halves8 x[TILES];
 #pragma unroll
         for (int j = 0; j < TILES; j++)
-            x[j] = load_bytes<struct halves8, WIDE>(rows.x[j] + from, left);
+            x[j] = load_bytes<halves8, WIDE>(rows.x[j] + from, left);
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)
 #pragma unroll
             for (int p = 0; p < 4; p += 2) {
                 unsigned weights[4];
                 for (int e = 0; e < 4; e++) /* (g, first pair), (g + 8, first), (g, second), (g + 8, second) */
-                    weights[e] =
-                        weights_of(codes[2 * i + e % 2].word[k], p + e / 2, bits, scale.pair[p + e / 2], least.pair[p + e / 2]);
+                    weights[e] = weights_of(codes[2 * i + e % 2].x[k], p + e / 2, bits, scale.x[p + e / 2], least.x[p + e / 2]);
 #pragma unroll
                 for (int j = 0; j < TILES; j++) {
-                    const unsigned pairs[2] = {x[j].pair[p], x[j].pair[p + 1]};
+                    const unsigned pairs[2] = {x[j].x[p], x[j].x[p + 1]};
                     multiply_add(sum[i][j], weights, pairs);
                 }
             }
@@ -229,15 +224,15 @@ int gpu_product_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, cons
 
 /* -- unpacked ------------------------------------------------------------------------------------------------------------ */
 
-static __device__ __forceinline__ void unpack_word(unsigned word, const struct code_bits &bits, const struct halves8 &scale,
-                                                   const struct halves8 &least, struct halves8 *out)
+static __device__ __forceinline__ void unpack_word(unsigned word, const struct code_bits &bits, const halves8 &scale,
+                                                   const halves8 &least, halves8 *out)
 {
     for (int i = 0; i < 4; i++)
-        out->pair[i] = weights_of(word, i, bits, scale.pair[i], least.pair[i]);
+        out->x[i] = weights_of(word, i, bits, scale.x[i], least.x[i]);
 }
 
-static __device__ __forceinline__ void unpack_word(unsigned word, const struct code_bits &, const struct halves8 &scale,
-                                                   const struct halves8 &least, struct floats8 *out)
+static __device__ __forceinline__ void unpack_word(unsigned word, const struct code_bits &, const halves8 &scale,
+                                                   const halves8 &least, struct floats8 *out)
 {
     for (int i = 0; i < 8; i++)
         out->v[i] = fmaf((float)(word >> 4 * i & 15), load(&scale, i, FORMAT_F16), load(&least, i, FORMAT_F16));
@@ -253,8 +248,8 @@ __global__ void unpack_q4_kernel(const unsigned char *matrix, int64_t rows, int6
     const int64_t c = 8 * ((int64_t)blockIdx.y * 32 + threadIdx.x % 32), left = cols - c, bytes = sizeof(V) / 8;
     if (left <= 0)
         return;
-    const struct halves8 scale = load_bytes<struct halves8, WIDE>(w.scale + 2 * c, 2 * left),
-                         least = load_bytes<struct halves8, WIDE>(w.least + 2 * c, 2 * left);
+    const halves8 scale = load_bytes<halves8, WIDE>(w.scale + 2 * c, 2 * left),
+                  least = load_bytes<halves8, WIDE>(w.least + 2 * c, 2 * left);
     for (int64_t r = threadIdx.x / 32; r < w.rows; r += WARPS) {
         V v;
         unpack_word(load_bytes<unsigned, WIDE>(w.codes + r * w.packed + c / 2, w.packed - c / 2), bits, scale, least, &v);
@@ -270,8 +265,8 @@ int gpu_unpack_q4(gpu_stream s, const void *w, int64_t rows, int64_t cols, void 
         return 0;
     const auto kernel = format == FORMAT_F32
                             ? wide ? unpack_q4_kernel<struct floats8, true> : unpack_q4_kernel<struct floats8, false>
-                        : wide ? unpack_q4_kernel<struct halves8, true>
-                               : unpack_q4_kernel<struct halves8, false>;
+                        : wide ? unpack_q4_kernel<halves8, true>
+                               : unpack_q4_kernel<halves8, false>;
     return launch(kernel, grid, dim3(Q4_THREADS), s, static_cast<const unsigned char *>(w), rows, cols,
                   static_cast<unsigned char *>(y), CODE_BITS);
 }
